@@ -1,0 +1,33 @@
+"""Fixtures for everybody: own config, state and overlay folders per test; one engine per session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from plm_edge import paths, resources
+
+# Built engines take minutes: tests share the user's cache, everything else is per test.
+ENGINE_CACHE = os.environ.get("PLM_EDGE_CACHE", str(paths.cache_dir()))
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test gets its own config, cache and state folders, and no overlay."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("PLM_EDGE_CONFIG", str(home / "config"))
+    monkeypatch.setenv("PLM_EDGE_CACHE", str(home / "cache"))
+    monkeypatch.setenv("PLM_EDGE_STATE", str(home / "state"))
+    monkeypatch.delenv("PLM_EDGE_OVERLAY", raising=False)
+    monkeypatch.setattr(resources, "_overlay", None)
+    return home
+
+
+@pytest.fixture
+def engine_cache(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Points the cache at the user's, for tests that use a built engine."""
+    monkeypatch.setenv("PLM_EDGE_CACHE", ENGINE_CACHE)
+    yield Path(ENGINE_CACHE)

@@ -102,9 +102,8 @@ def run_logged(
     """
     words = tuple(str(part) for part in command)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as sink:
+    with log.open("a", encoding="utf-8", buffering=1) as sink:
         sink.write(f"$ {quote(words)}\n")
-        sink.flush()
         try:
             process = subprocess.Popen(
                 words,
@@ -130,16 +129,16 @@ def _drain(
     on_line: Callable[[str], None] | None,
 ) -> int:
     assert process.stdout is not None
-    try:
-        for line in process.stdout:
-            write(line)
-            if on_line is not None:
-                on_line(line.rstrip("\n"))
-        return process.wait()
-    except BaseException:
-        process.terminate()
-        process.wait()
-        raise
+    with process:
+        try:
+            for line in process.stdout:
+                write(line)
+                if on_line is not None:
+                    on_line(line.rstrip("\n"))
+        except BaseException:
+            process.terminate()
+            raise
+    return process.returncode
 
 
 def failure_text(command: Sequence[str], status: int, output: str, last_lines: int = 20) -> str:

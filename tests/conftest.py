@@ -1,4 +1,4 @@
-"""Fixtures for everybody: own config, state and overlay folders per test; one engine per session."""
+"""Shared fixtures: own config, state and overlay folders per test; one engine per session."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ Load = Callable[[Resource], Any]
 """Reads a resource into its dataclass; raises `PlmEdgeError` when it is broken."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+NameArgument = Annotated[str, typer.Argument(help="A name that `list` shows.")]
 DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")]
 
 
@@ -40,9 +41,7 @@ def add_data_commands(app: typer.Typer, kind: Kind, load: Load) -> None:
             print(f"{row['name']:<28} {row['origin']:<8} {row['summary']}")
 
     @app.command("show", help=f"Print one {noun}.")
-    def show(
-        name: Annotated[str, typer.Argument(help=f"The {noun}'s name.")], as_json: JsonFlag = False
-    ) -> None:
+    def show(name: NameArgument, as_json: JsonFlag = False) -> None:
         resource = resources.find(kind, name)
         text = _text(resource.path)
         if as_json:
@@ -67,12 +66,12 @@ def add_data_commands(app: typer.Typer, kind: Kind, load: Load) -> None:
 
     @app.command("copy", help=f"Copy a {noun} into your own folder, to change it there.")
     def copy(
-        name: Annotated[str, typer.Argument(help=f"The {noun} to copy.")],
+        name: NameArgument,
         new_name: Annotated[str | None, typer.Argument(help="Name of the copy.")] = None,
         dry_run: DryRunFlag = False,
     ) -> None:
         resource = resources.find(kind, name)
-        target = config_dir() / kind / (_file_name(new_name or name) + suffix)
+        target = config_dir() / kind / (_file_name(name if new_name is None else new_name) + suffix)
         if target.exists():
             raise InputError(f"{target}: exists already", hint=f"rm {target}")
         if dry_run:

@@ -1,0 +1,49 @@
+# Two commands, nothing before them: `make demo` and `make test`. The rest serves those who change things.
+.PHONY: help demo test check bench docs format setup clean nano sanitize
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+BIN := .venv/bin
+# WITH_TORCH=1 adds the tests that need the `torch` extra (PyTorch .bin checkpoints, the torch model).
+EXTRAS := dev$(if $(WITH_TORCH),$(comma)torch)
+comma := ,
+PYTEST := $(BIN)/python -m pytest
+CPP := $(shell find patches/src \( -name '*.cpp' -o -name '*.c' -o -name '*.h' \) 2>/dev/null)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup:
+	@sh scripts/setup.sh $(EXTRAS)
+
+demo: setup ## convert, quantize, benchmark beside stock llama.cpp and chat, on the model in models/
+	@sh scripts/demo.sh
+
+test: setup ## everything: both engines, the suite, and a part of it again from the installed wheel
+	@echo "test: engines (first time 6 to 12 minutes on 2 cores, then cached)"
+	@$(BIN)/plm-edge engine build --tests
+	@$(BIN)/plm-edge engine build --stock
+	@echo "test: suite (about 5 minutes)"
+	@$(PYTEST) -q
+	@echo "test: the wheel in a clean environment (about a minute)"
+	@sh scripts/test-wheel.sh
+
+check: setup ## ruff, mypy --strict, clang-format, docs are current
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@[ -z "$(CPP)" ] || $(BIN)/clang-format --dry-run -Werror $(CPP)
+	@$(BIN)/python scripts/cli_docs.py --check
+
+format: setup ## let the tools format everything
+	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
+	@[ -z "$(CPP)" ] || $(BIN)/clang-format -i $(CPP)
+
+docs: setup ## write docs/cli.md from --help
+	@$(BIN)/python scripts/cli_docs.py
+
+bench: setup ## the speed table of docs/performance.md on this machine (about an hour)
+	@$(BIN)/plm-edge bench --suite
+
+clean: ## remove what the targets made here (not the cache under ~/.cache)
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,395 @@
+// Latent attention for few tokens, absorbed: with q' = k_b * q_nope the score of a cache row is the plain dot
+// product [q' | q_pe] . [latent | k_pe], and the weighted sum of the latents goes through v_b once at the
+// end. All heads share the cache, so a row is read once and multiplied with all of them:
+//
+//   prepare   q' for all heads and tokens, by latent dimension;  which rows are visible at all
+//   -- barrier --
+//   attend    every thread takes a run of visible rows: running max, sum and weighted latents per column
+//   -- barrier --
+//   finish    partial results of the threads are merged per head, then v_b
+
+#include "ggml-cpu-impl.h"
+#include "head_matvec.h"
+#include "latent_attn.h"
+#include "latent_attn_block_f32.h"
+#include "latent_attn_simd.h"
+#include "simd-mappings.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace plm {
+
+namespace {
+
+size_t pad64(size_t bytes) {
+    return GGML_PAD(bytes, 64);
+}
+
+// where things are in params->wdata
+struct decode_layout {
+    int64_t n_col;      // columns of a stream: token-major (token, head)
+    int64_t n_col_pad;  // to whole groups of COLS
+    int64_t rank_pad;
+    size_t  queries;    // float [n_stream][width][n_col_pad]
+    size_t  visible;    // int32 [n_stream][n_kv], then one count per stream
+    size_t  partials;   // float [n_stream + n_tasks] slots
+    size_t  scratch;    // [n_tasks]
+    size_t  scratch_bytes;
+    size_t  total;
+
+    decode_layout(const latent_problem & p, int n_tasks) {
+        n_col         = p.n_tps * p.n_head;
+        n_col_pad     = GGML_PAD(n_col, COLS);
+        rank_pad      = GGML_PAD(p.rank, 16);
+        queries       = 0;
+        visible       = queries + pad64(p.n_stream * p.width * n_col_pad * sizeof(float));
+        partials      = visible + pad64(p.n_stream * (p.n_kv + 1) * sizeof(int32_t));
+        scratch       = partials + (p.n_stream + n_tasks) * slot_floats() * sizeof(float);
+        scratch_bytes = attend_bytes(p);
+        if (scratch_bytes < heads_bytes(p)) {
+            scratch_bytes = heads_bytes(p);
+        }
+        total = scratch + n_tasks * scratch_bytes;
+    }
+
+    // a slot: per group of columns o[COLS][rank_pad], max[COLS], sum[COLS]
+    int64_t group_floats() const { return COLS * (rank_pad + 2); }
+
+    int64_t slot_floats() const { return n_col_pad / COLS * group_floats(); }
+
+    size_t attend_bytes(const latent_problem & p) const { return block_f32::scratch_bytes(p, n_col_pad); }
+
+    // a vector of rank per token, and one expanded row of weights
+    size_t heads_bytes(const latent_problem & p) const {
+        const int64_t row = p.rank > p.nope ? p.rank : p.nope;
+        return pad64(p.n_tokens * p.rank * sizeof(float)) + pad64(row * sizeof(float));
+    }
+};
+
+struct decode {
+    const latent_problem & p;
+    const decode_layout    at;
+    char *                 base;
+    int                    ith;
+    int                    nth;
+
+    decode(const ggml_compute_params * params, const latent_problem & problem) :
+        p(problem),
+        at(problem, params->nth),
+        base((char *) params->wdata),
+        ith(params->ith),
+        nth(params->nth) {}
+
+    float * queries(int64_t stream) const { return (float *) (base + at.queries) + stream * p.width * at.n_col_pad; }
+
+    int32_t * visible(int64_t stream) const { return (int32_t *) (base + at.visible) + stream * p.n_kv; }
+
+    int32_t & n_visible(int64_t stream) const { return visible(p.n_stream)[stream]; }
+
+    float * slot(int64_t index) const { return (float *) (base + at.partials) + index * at.slot_floats(); }
+
+    char * scratch() const { return base + at.scratch + ith * at.scratch_bytes; }
+
+    void prepare() const;
+    void absorb(int64_t head, int64_t begin, int64_t end) const;
+    void copy_pe(int64_t begin, int64_t end) const;
+    void list_visible(int64_t stream) const;
+
+    range                       rows_of(int thread) const;
+    void                        attend() const;
+    template <class block> void attend_rows(block & kernel, int64_t stream, range rows) const;
+
+    void finish() const;
+    void merge(int64_t head, float * latent) const;
+};
+
+bool is_visible(const latent_problem & p, const char * mask, int64_t j) {
+    constexpr uint16_t minus_inf = 0xfc00;
+    return p.mask->type == GGML_TYPE_F16 ? ((const uint16_t *) mask)[j] != minus_inf :
+                                           ((const float *) mask)[j] != -INFINITY;
+}
+
+float mask_value(const latent_problem & p, const char * mask, int64_t j) {
+    return p.mask->type == GGML_TYPE_F16 ? GGML_CPU_FP16_TO_FP32(((const ggml_fp16_t *) mask)[j]) :
+                                           ((const float *) mask)[j];
+}
+
+//
+// prepare
+//
+
+void decode::list_visible(int64_t stream) const {
+    int32_t * list = visible(stream);
+    int32_t   n    = 0;
+    for (int64_t j = 0; j < p.n_kv; j++) {
+        bool any = false;
+        for (int64_t t = 0; t < p.n_tps; t++) {
+            any |= is_visible(p, p.mask_row(stream, t), j);
+        }
+        list[n] = (int32_t) j;
+        n += any;
+    }
+    n_visible(stream) = n;
+}
+
+// latent dimensions begin..end of one head's absorbed queries
+void decode::absorb(int64_t head, int64_t begin, int64_t end) const {
+    float *             out = (float *) scratch();
+    float *             tmp = (float *) (scratch() + pad64(p.n_tokens * p.rank * sizeof(float)));
+    const token_vectors y   = { out, end - begin };
+    const auto          f   = p.k_b_trans ? head_axpy_rows : head_dot_rows;
+    f(p.k_b, head, begin, end, p.q_at(0, head), p.q->nb[2] / sizeof(float), p.n_tokens, y, tmp);
+
+    for (int64_t t = 0; t < p.n_tokens; t++) {
+        float * q = queries(t / p.n_tps) + t % p.n_tps * p.n_head + head;
+        for (int64_t d = begin; d < end; d++) {
+            q[d * at.n_col_pad] = p.scale * out[t * y.stride + d - begin];
+        }
+    }
+}
+
+void decode::copy_pe(int64_t begin, int64_t end) const {
+    for (int64_t t = 0; t < p.n_tokens; t++) {
+        float * q = queries(t / p.n_tps) + t % p.n_tps * p.n_head;
+        for (int64_t d = begin; d < end; d++) {
+            for (int64_t h = 0; h < p.n_head; h++) {
+                q[(p.rank + d) * at.n_col_pad + h] = p.scale * p.q_at(t, h)[p.nope + d];
+            }
+        }
+    }
+}
+
+// split by dimension, not by head: a line of queries (one dimension, all columns) belongs to one thread
+void decode::prepare() const {
+    const int64_t whole = p.k_b_trans ? row_unit(p.k_b->type) : 16;
+    const int64_t unit  = p.rank % whole == 0 ? whole : 1;
+    const range   mine  = share(p.rank / unit, ith, nth);
+    const range   pe    = share(p.rope, ith, nth);
+
+    for (int64_t s = 0; s < p.n_stream && at.n_col < at.n_col_pad; s++) {
+        for (int64_t d = 0; d < p.width; d++) {
+            const bool own = d < p.rank ? d / unit >= mine.begin && d / unit < mine.end :
+                                          d - p.rank >= pe.begin && d - p.rank < pe.end;
+            if (own) {
+                memset(queries(s) + d * at.n_col_pad + at.n_col, 0, (at.n_col_pad - at.n_col) * sizeof(float));
+            }
+        }
+    }
+    for (int64_t h = 0; h < p.n_head && mine.size() > 0; h++) {
+        absorb(h, mine.begin * unit, mine.end * unit);
+    }
+    copy_pe(pe.begin, pe.end);
+    for (int64_t s = ith; s < p.n_stream; s += nth) {
+        list_visible(s);
+    }
+}
+
+//
+// attend
+//
+
+// visible rows of all streams in a row, cut into equal shares
+range decode::rows_of(int thread) const {
+    int64_t total = 0;
+    for (int64_t s = 0; s < p.n_stream; s++) {
+        total += n_visible(s);
+    }
+    return share(total, thread, nth);
+}
+
+// running softmax of one group of columns
+struct column_state {
+    float * max;
+    float * sum;
+
+    // scores become weights relative to the new maximum; corr is what the old weights must be multiplied with
+    void update(float * s, int n, float * corr) const {
+        for (int j = 0; j < COLS; j += VW) {
+            const vf old = vf_load(max + j);
+            vf       top = old;
+            for (int r = 0; r < n; r++) {
+                top = vf_max(top, vf_load(s + r * COLS + j));
+            }
+            const vf lowest = vf_splat(-INFINITY);
+            const vf pivot  = top == lowest ? vf{} : top;  // nothing visible so far: avoid inf - inf
+            const vf shrink = vf_exp(old - pivot);
+            vf       total  = vf_load(sum + j) * shrink;
+            for (int r = 0; r < n; r++) {
+                const vf w = vf_exp(vf_load(s + r * COLS + j) - pivot);
+                vf_store(s + r * COLS + j, w);
+                total += w;
+            }
+            vf_store(max + j, top);
+            vf_store(sum + j, total);
+            vf_store(corr + j, shrink);
+        }
+    }
+};
+
+struct row_block {
+    int          n;
+    int32_t      index[BLOCK_ROWS];
+    const char * data[BLOCK_ROWS];
+};
+
+enum class mask_kind { hidden, open, mixed };
+
+// adds the mask to a group's scores; says so when no column sees any row, or nothing had to be added
+mask_kind look_at_mask(const latent_problem & p,
+                       int64_t                stream,
+                       int64_t                first_col,
+                       int64_t                n_col,
+                       const row_block &      b) {
+    const int64_t last_col = first_col + COLS < n_col ? first_col + COLS : n_col;
+    bool          hidden   = true;
+    bool          open     = true;
+    for (int64_t t = first_col / p.n_head; t * p.n_head < last_col; t++) {
+        const char * mask = p.mask_row(stream, t);
+        for (int r = 0; r < b.n; r++) {
+            const float m = mask_value(p, mask, b.index[r]);
+            hidden &= m == -INFINITY;
+            open &= m == 0.0f;
+        }
+    }
+    return hidden ? mask_kind::hidden : open ? mask_kind::open : mask_kind::mixed;
+}
+
+void add_mask(const latent_problem & p,
+              int64_t                stream,
+              int64_t                first_col,
+              int64_t                n_col,
+              const row_block &      b,
+              float *                s) {
+    for (int64_t col = first_col; col < first_col + COLS && col < n_col; col++) {
+        const char * mask = p.mask_row(stream, col / p.n_head);
+        for (int r = 0; r < b.n; r++) {
+            s[r * COLS + col - first_col] += mask_value(p, mask, b.index[r]);
+        }
+    }
+}
+
+template <class block> void decode::attend_rows(block & kernel, int64_t stream, range rows) const {
+    float * partial = slot(stream + ith);
+    for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
+        float * group = partial + g * at.group_floats();
+        memset(group, 0, at.group_floats() * sizeof(float));
+        for (int i = 0; i < COLS; i++) {
+            group[COLS * at.rank_pad + i] = -INFINITY;
+        }
+    }
+    kernel.set_queries(queries(stream));
+
+    for (int64_t first = rows.begin; first < rows.end; first += BLOCK_ROWS) {
+        row_block b;
+        b.n = (int) (rows.end - first < BLOCK_ROWS ? rows.end - first : BLOCK_ROWS);
+        for (int r = 0; r < b.n; r++) {
+            b.index[r] = visible(stream)[first + r];
+            b.data[r]  = p.cache_row(stream, b.index[r]);
+        }
+        kernel.load_rows(p.cache->type, b.data, b.n);
+
+        for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
+            const mask_kind mask = look_at_mask(p, stream, g * COLS, at.n_col, b);
+            if (mask == mask_kind::hidden) {
+                continue;
+            }
+            float *           group = partial + g * at.group_floats();
+            alignas(64) float s[BLOCK_ROWS * COLS];
+            alignas(64) float corr[COLS];
+            kernel.scores(g * COLS, b.n, s);
+            if (mask == mask_kind::mixed) {
+                add_mask(p, stream, g * COLS, at.n_col, b, s);
+            }
+            const column_state state = { group + COLS * at.rank_pad, group + COLS * (at.rank_pad + 1) };
+            state.update(s, b.n, corr);
+            kernel.accumulate(s, b.n, corr, group);
+        }
+    }
+}
+
+void decode::attend() const {
+    const range mine = rows_of(ith);
+    block_f32   kernel(p, at.n_col_pad, scratch());
+    int64_t     first = 0;  // of this stream, in the numbering of `mine`
+    for (int64_t s = 0; s < p.n_stream; s++) {
+        const int64_t n     = n_visible(s);
+        const int64_t begin = mine.begin > first ? mine.begin - first : 0;
+        const int64_t end   = mine.end - first < n ? mine.end - first : n;
+        if (begin < end) {
+            attend_rows(kernel, s, { begin, end });
+        }
+        first += n;
+    }
+}
+
+//
+// finish
+//
+
+// latent[token] = weighted mean of the latents, from the partial results of all threads
+void decode::merge(int64_t head, float * latent) const {
+    memset(latent, 0, p.n_tokens * p.rank * sizeof(float));
+    int64_t first = 0;
+    for (int64_t s = 0; s < p.n_stream; s++) {
+        const int64_t end = first + n_visible(s);
+        for (int64_t t = 0; t < p.n_tps; t++) {
+            const int64_t col   = t * p.n_head + head;
+            const int64_t group = col / COLS * at.group_floats();
+            const int64_t lane  = col % COLS;
+            float         max   = -INFINITY;
+            float         sum   = 0.0f;
+            const auto    each  = [&](auto && use) {
+                for (int i = 0; i < nth; i++) {
+                    const range rows = rows_of(i);
+                    if (rows.begin < end && rows.end > first && rows.size() > 0) {
+                        const float * part = slot(s + i) + group;
+                        use(part + lane * at.rank_pad, part[COLS * at.rank_pad + lane],
+                                part[COLS * (at.rank_pad + 1) + lane]);
+                    }
+                }
+            };
+            each([&](const float *, float m, float) { max = m > max ? m : max; });
+            if (max == -INFINITY) {
+                continue;
+            }
+            each([&](const float *, float m, float l) { sum += std::exp(m - max) * l; });
+            each([&](const float * o, float m, float) {
+                axpy_f32(latent + (s * p.n_tps + t) * p.rank, std::exp(m - max) / sum, o, p.rank);
+            });
+        }
+        first = end;
+    }
+}
+
+void decode::finish() const {
+    float *     latent = (float *) scratch();
+    float *     tmp    = (float *) (scratch() + pad64(p.n_tokens * p.rank * sizeof(float)));
+    const range mine   = share(p.n_head * p.v, ith, nth);
+    for (int64_t i = mine.begin; i < mine.end;) {
+        const int64_t head  = i / p.v;
+        const int64_t stop  = (head + 1) * p.v < mine.end ? (head + 1) * p.v : mine.end;
+        const int64_t begin = i - head * p.v;
+        merge(head, latent);
+        head_dot_rows(p.v_b, head, begin, stop - head * p.v, latent, p.rank, p.n_tokens,
+                      { p.dst_at(0, head) + begin, (int64_t) (p.dst->nb[2] / sizeof(float)) }, tmp);
+        i = stop;
+    }
+}
+
+}  // namespace
+
+void latent_attn_decode(const ggml_compute_params * params, const latent_problem & p) {
+    const decode run(params, p);
+    run.prepare();
+    ggml_barrier(params->threadpool);
+    run.attend();
+    ggml_barrier(params->threadpool);
+    run.finish();
+}
+
+size_t latent_attn_decode_work_size(const latent_problem & p, int n_tasks) {
+    return decode_layout(p, n_tasks).total;
+}
+
+}  // namespace plm

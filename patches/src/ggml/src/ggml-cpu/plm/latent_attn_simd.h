@@ -1,0 +1,117 @@
+#pragma once
+
+// The vector type of the PLM attention kernels: compiler vectors of the widest float register that this
+// translation unit may use, so that one source serves AVX-512, AVX2, NEON and everything else.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace plm {
+
+#if defined(__AVX512F__)
+constexpr int VW = 16;
+#elif defined(__AVX__)
+constexpr int VW = 8;
+#else
+constexpr int VW = 4;
+#endif
+
+typedef float   vf __attribute__((vector_size(VW * sizeof(float))));
+typedef int32_t vi __attribute__((vector_size(VW * sizeof(int32_t))));
+
+static inline vf vf_load(const float * p) {
+    vf v;
+    memcpy(&v, p, sizeof(v));
+    return v;
+}
+
+static inline void vf_store(float * p, vf v) {
+    memcpy(p, &v, sizeof(v));
+}
+
+static inline vf vf_splat(float x) {
+    return x - vf{};  // x - 0 folds to a broadcast, x + 0 does not (-0)
+}
+
+static inline vf vf_max(vf a, vf b) {
+    return a > b ? a : b;
+}
+
+static inline float vf_sum(vf v) {
+    float lane[VW];
+    memcpy(lane, &v, sizeof(v));
+    for (int half = VW / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; i++) {
+            lane[i] += lane[i + half];
+        }
+    }
+    return lane[0];
+}
+
+// e^x for x <= 0, exactly 0 below -87 (where e^x leaves the normal range), within 2 ulp elsewhere
+static inline vf vf_exp(vf x) {
+    const vf lowest = vf_splat(-87.0f);
+    const vf y      = vf_max(x, lowest);
+    const vf magic  = vf_splat(0x1.8p23f);  // adding it rounds to an integer in the low mantissa bits
+    const vf shift  = y * 0x1.715476p+0f + magic;
+    const vf n      = shift - magic;
+    const vf r      = y - n * 0x1.62e4p-1f - n * 0x1.7f7d1cp-20f;  // ln 2 in two parts
+    vf       p      = vf_splat(1.0f / 720);
+    p               = p * r + 1.0f / 120;
+    p               = p * r + 1.0f / 24;
+    p               = p * r + 1.0f / 6;
+    p               = p * r + 0.5f;
+    p               = p * r + 1.0f;
+    p               = p * r + 1.0f;
+    vi bits;
+    memcpy(&bits, &shift, sizeof(bits));
+    const vi exponent = (bits + 127) << 23;
+    vf       power;
+    memcpy(&power, &exponent, sizeof(power));
+    return x < lowest ? vf{} : p * power;
+}
+
+// sum of a[i] * b[i]
+static inline float dot_f32(const float * a, const float * b, int64_t n) {
+    vf      sum[4] = {};
+    int64_t i      = 0;
+    for (; i + 4 * VW <= n; i += 4 * VW) {
+        for (int k = 0; k < 4; k++) {
+            sum[k] += vf_load(a + i + k * VW) * vf_load(b + i + k * VW);
+        }
+    }
+    for (; i + VW <= n; i += VW) {
+        sum[0] += vf_load(a + i) * vf_load(b + i);
+    }
+    float rest = 0.0f;
+    for (; i < n; i++) {
+        rest += a[i] * b[i];
+    }
+    return vf_sum((sum[0] + sum[1]) + (sum[2] + sum[3])) + rest;
+}
+
+// y[i] += a * x[i]
+static inline void axpy_f32(float * y, float a, const float * x, int64_t n) {
+    int64_t i = 0;
+    for (; i + VW <= n; i += VW) {
+        vf_store(y + i, vf_load(y + i) + a * vf_load(x + i));
+    }
+    for (; i < n; i++) {
+        y[i] += a * x[i];
+    }
+}
+
+// what thread ith of nth does of n units
+struct range {
+    int64_t begin;
+    int64_t end;
+
+    int64_t size() const { return end - begin; }
+};
+
+static inline range share(int64_t n, int ith, int nth) {
+    return { n * ith / nth, n * (ith + 1) / nth };
+}
+
+}  // namespace plm

@@ -1,0 +1,46 @@
+// Dispatch of GGML_OP_PLM to its kernels. To add one: a kind in ggml-plm.h, a constructor in ggml-plm.c,
+// a file here, two lines in kernels.h and a row below.
+
+#include "plm.h"
+
+#include "ggml-impl.h"
+#include "ggml-plm.h"
+#include "kernels.h"
+
+namespace {
+
+struct plm_kernel {
+    void (*forward)(const ggml_compute_params * params, ggml_tensor * dst);
+    size_t (*work_size)(const ggml_tensor * node, int n_tasks);
+};
+
+// in the order of enum ggml_plm_kind
+constexpr plm_kernel kernels[] = {
+    { ggml_compute_forward_plm_sparse_ffn,  ggml_plm_sparse_ffn_work_size  },
+    { ggml_compute_forward_plm_sparse_down, ggml_plm_sparse_down_work_size },
+    { ggml_compute_forward_plm_latent_attn, ggml_plm_latent_attn_work_size },
+    { ggml_compute_forward_plm_head_matvec, ggml_plm_head_matvec_work_size },
+};
+static_assert(sizeof(kernels) / sizeof(kernels[0]) == GGML_PLM_KIND_COUNT, "a kind without a kernel");
+
+const plm_kernel & kernel_of(const ggml_tensor * node) {
+    const int kind = ggml_get_op_params_i32(node, 0);
+    GGML_ASSERT(kind >= 0 && kind < GGML_PLM_KIND_COUNT);
+    return kernels[kind];
+}
+
+}  // namespace
+
+void ggml_plm_forward(const ggml_compute_params * params, ggml_tensor * dst) {
+    kernel_of(dst).forward(params, dst);
+}
+
+// every thread takes part in every kernel: they meet at barriers inside
+int ggml_plm_n_tasks(const ggml_tensor * node, int n_threads) {
+    GGML_UNUSED(node);
+    return n_threads;
+}
+
+size_t ggml_plm_work_size(const ggml_tensor * node, int n_tasks) {
+    return kernel_of(node).work_size(node, n_tasks);
+}

@@ -1,0 +1,37 @@
+#pragma once
+
+// PLM with a latent cache; see plm-model.cpp. It stands where the upstream model stood.
+
+#include "llama-graph.h"
+#include "llama-model.h"
+
+#include <memory>
+
+struct llama_model_plm : public llama_model_base {
+    llama_model_plm(const struct llama_model_params & params) : llama_model_base(params) {}
+
+    void load_arch_hparams(llama_model_loader & ml) override;
+    void load_arch_tensors(llama_model_loader & ml) override;
+
+    llama_memory_i * create_latent_memory(const llama_memory_params & params, const llama_cparams & cparams) const;
+
+    bool is_edge = false;  // tensor data layout
+
+    // what the latent cache is sized by; it lives as long as the model, as the cache refers to it
+    llama_hparams hparams_latent;
+
+    struct graph : public llm_graph_context {
+        graph(const llama_model & model, const llm_graph_params & params);
+
+        ggml_tensor * build_rope(ggml_tensor * x, ggml_tensor * pos, int64_t offset) const;
+        ggml_tensor * build_latent_row(const llama_layer & layer, ggml_tensor * cur, ggml_tensor * pos, int il) const;
+        ggml_tensor * build_latent_attn(const llama_layer &      layer,
+                                        llm_graph_input_attn_k * inp,
+                                        ggml_tensor *            cur,
+                                        ggml_tensor *            pos,
+                                        int                      il) const;
+        ggml_tensor * build_relu_sqr_ffn(const llama_layer & layer, ggml_tensor * cur, int il) const;
+    };
+
+    std::unique_ptr<llm_graph_context> build_arch_graph(const llm_graph_params & params) const override;
+};

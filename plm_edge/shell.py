@@ -94,9 +94,11 @@ def run_logged(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     on_line: Callable[[str], None] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> None:
     """Run a long program with its output appended to `log`; each line also goes to `on_line`.
 
+    The program inherits `pass_fds`, such as a lock it must keep if this process is killed.
     Raises `ToolError` with the command, the last lines and the log's path. The program is
     ended when this one is interrupted.
     """
@@ -114,6 +116,7 @@ def run_logged(
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
+                pass_fds=pass_fds,
             )
         except FileNotFoundError as error:
             raise missing_tool(words[0]) from error

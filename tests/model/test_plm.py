@@ -1,0 +1,86 @@
+"""The torch model against itself (two ways to run) and against the float64 reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra `torch`: make test WITH_TORCH=1")
+
+from plm_edge.model.reference import Reference  # noqa: E402
+
+from plm_edge.model import checkpoint, plm  # noqa: E402
+from plm_edge.shape import PlmShape  # noqa: E402
+
+TINY = PlmShape(64, 3, 4, 32, 16, 8, 24, 128, 96, 256, 10000.0, 1e-6)
+SHAPES = [TINY, replace(TINY, qk_nope_head_dim=8, v_head_dim=40, num_attention_heads=3)]
+
+
+def model_of(shape: PlmShape, seed: int = 1, std: float = 0.15) -> plm.PlmModel:
+    """Weights large enough for attention and FFN to matter."""
+    model = plm.PlmModel(shape)
+    model.initialize(seed, std)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 1:
+                weight.normal_(1.0, 0.2, generator=generator)
+    return model
+
+
+def tokens_of(shape: PlmShape, length: int, seed: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, shape.vocab_size, (2, length), generator=generator)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_full_and_latent_decoding_give_the_same_logits(shape: PlmShape) -> None:
+    model, tokens = model_of(shape), tokens_of(shape, 40)
+    whole = model(tokens)
+    cache = plm.LatentCache()
+    pieces = [model.decode(piece, cache) for piece in tokens.split((17, 1, 1, 21), dim=1)]
+    assert cache.length == 40
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_model_agrees_with_the_float64_reference(shape: PlmShape, tmp_path: Path) -> None:
+    model, tokens = model_of(shape), tokens_of(shape, 33)
+    checkpoint.save(model, tmp_path)
+    wanted = Reference.from_checkpoint(tmp_path).logits(tokens[0].tolist())
+    got = model(tokens)[0].detach().numpy()
+    # float32 against float64 over 3 layers: rounding only.
+    np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_the_cache_holds_the_latent_width_only() -> None:
+    model, cache = model_of(TINY), plm.LatentCache()
+    model.decode(tokens_of(TINY, 5), cache)
+    rows = cache.layers[0]
+    assert rows.latent is not None
+    assert rows.k_rope is not None
+    width = rows.latent.shape[-1] + rows.k_rope.shape[-1]
+    assert (rows.latent.shape[:2], width) == ((2, 5), TINY.latent_width)
+
+
+def test_zero_fractions_count_dead_neurons_exactly() -> None:
+    model, tokens = model_of(TINY), tokens_of(TINY, 20)
+    seen: list[float] = []
+    for layer in model.model.layers:
+        layer.mlp.down_proj.register_forward_pre_hook(
+            lambda _module, inputs: seen.append(float((inputs[0] == 0).float().mean()))
+        )
+    assert model.zero_fractions(tokens) == pytest.approx(seen)
+    assert all(0.2 < share < 0.8 for share in seen)
+
+
+def test_initialization_is_seeded_and_scaled() -> None:
+    first, again, other = (model_of(TINY, seed) for seed in (3, 3, 4))
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(first.state_dict()[name], again.state_dict()[name])
+    assert not torch.equal(first.state_dict()[name], other.state_dict()[name])
+    down = first.state_dict()["model.layers.0.mlp.down_proj.weight"]
+    assert float(down.std()) == pytest.approx(0.15 / 6**0.5, rel=0.05)

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from plm_edge import paths, resources
+from tests.engine_fixtures import engine, stock_engine
+
+__all__ = ["engine", "stock_engine"]
 
 # Built engines take minutes: tests share the user's cache, everything else is per test.
 ENGINE_CACHE = os.environ.get("PLM_EDGE_CACHE", str(paths.cache_dir()))

@@ -1,0 +1,44 @@
+"""What `engine build`, `list` and `show` tell, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from plm_edge.engine import cache, host, patches
+from plm_edge.engine.build import Extras
+from plm_edge.engine.cache import Engine
+from plm_edge.engine.plan import Variant, host_plan
+
+
+def engine_rows(engine: Engine) -> dict[str, Any]:
+    """An engine in the words of its manifest, with the folders other programs need."""
+    manifest = asdict(engine.manifest)
+    return {
+        "key": manifest.pop("key"),
+        "bin_dir": str(engine.bin_dir),
+        "lib_dir": str(engine.lib_dir),
+        "size_bytes": engine.size_bytes(),
+        **manifest,
+    }
+
+
+def plan_rows(variant: Variant, extras: Extras) -> dict[str, Any]:
+    """What a build would do: from which source, with which flags, into which folder."""
+    plan = host_plan(variant, patches.load())
+    engine = cache.find(plan.key)
+    is_current = engine is not None and extras.are_in(engine)
+    targets = (*plan.targets, *(plan.test_targets if extras.tests else ()))
+    return {
+        "key": plan.key,
+        "action": "nothing, it is current" if is_current else "build",
+        "source": f"{plan.patch_set.pin.requirement} {plan.patch_set.pin.tree}",
+        "patches": len(plan.patch_set.patches) if variant == "edge" else 0,
+        "flags": list(plan.flags),
+        "targets": list(targets),
+        "jobs": host.build_jobs(),
+        "build_dir": str(cache.builds_dir() / plan.slot),
+        "target": str(cache.engines_dir() / plan.key),
+        "with_ui": extras.ui,
+        "with_tests": extras.tests,
+    }

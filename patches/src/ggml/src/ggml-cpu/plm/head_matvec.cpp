@@ -23,25 +23,57 @@ namespace plm {
 
 namespace {
 
-void expand(const block_q8_0 * b, int64_t n_blocks, float * y) {
-    for (int64_t i = 0; i < n_blocks; i++, y += QK8_0) {
-        const float d = GGML_CPU_FP16_TO_FP32(b[i].d);
-        for (int j = 0; j < QK8_0; j++) {
-            y[j] = d * b[i].qs[j];
+// the 32 small integers of a block
+struct quants_q8_0 {
+    const int8_t * q;
+
+    explicit quants_q8_0(const block_q8_0 & b) : q(b.qs) {}
+};
+
+struct quants_q4_0 {
+    alignas(32) int8_t q[QK4_0];
+
+    explicit quants_q4_0(const block_q4_0 & b) {
+        typedef uint8_t bytes __attribute__((vector_size(16)));
+        bytes           v;
+        memcpy(&v, b.qs, sizeof(v));
+        const bytes low  = (v & 15) - 8;
+        const bytes high = (v >> 4) - 8;
+        memcpy(q, &low, sizeof(low));
+        memcpy(q + 16, &high, sizeof(high));
+    }
+};
+
+quants_q8_0 quants_of(const block_q8_0 & b) {
+    return quants_q8_0(b);
+}
+
+quants_q4_0 quants_of(const block_q4_0 & b) {
+    return quants_q4_0(b);
+}
+
+template <class block> void expand(const block * b, int64_t n_blocks, float * y) {
+    for (int64_t i = 0; i < n_blocks; i++, y += 32) {
+        const float d      = GGML_CPU_FP16_TO_FP32(b[i].d);
+        const auto  quants = quants_of(b[i]);
+        for (int j = 0; j < 32; j += VW) {
+            vf_store(y + j, d * vf_from_i8(quants.q + j));
         }
     }
 }
 
-void expand(const block_q4_0 * b, int64_t n_blocks, float * y) {
-    for (int64_t i = 0; i < n_blocks; i++, y += QK4_0) {
-        const float d = GGML_CPU_FP16_TO_FP32(b[i].d);
-        for (int j = 0; j < QK4_0 / 2; j++) {
-            y[j] = d * ((b[i].qs[j] & 15) - 8);
+// without the detour over an expanded row
+template <class block> float dot_blocks(const block * b, int64_t n_blocks, const float * x) {
+    vf sum[2] = {};
+    for (int64_t i = 0; i < n_blocks; i++, x += 32) {
+        const auto quants   = quants_of(b[i]);
+        vf         products = {};
+        for (int j = 0; j < 32; j += VW) {
+            products += vf_from_i8(quants.q + j) * vf_load(x + j);
         }
-        for (int j = 0; j < QK4_0 / 2; j++) {
-            y[j + QK4_0 / 2] = d * ((b[i].qs[j] >> 4) - 8);
-        }
+        sum[i % 2] += products * GGML_CPU_FP16_TO_FP32(b[i].d);
     }
+    return vf_sum(sum[0] + sum[1]);
 }
 
 // the 6-bit scale and min of sub-block j of 8
@@ -150,9 +182,19 @@ void head_dot_rows(const ggml_tensor * w,
     const int64_t n    = w->ne[0];
     const char *  data = (const char *) w->data + head * w->nb[2];
     for (int64_t r = begin; r < end; r++) {
-        row_to_f32(w->type, data + r * w->nb[1], 0, n, tmp);
+        const char * row = data + r * w->nb[1];
+        float *      out = y.data + r - begin;
+        if (n_tokens == 1 && w->type == GGML_TYPE_Q8_0) {
+            *out = dot_blocks((const block_q8_0 *) row, n / 32, x);
+            continue;
+        }
+        if (n_tokens == 1 && w->type == GGML_TYPE_Q4_0) {
+            *out = dot_blocks((const block_q4_0 *) row, n / 32, x);
+            continue;
+        }
+        row_to_f32(w->type, row, 0, n, tmp);
         for (int64_t t = 0; t < n_tokens; t++) {
-            y.data[t * y.stride + (r - begin)] = dot_f32(tmp, x + t * x_stride, n);
+            out[t * y.stride] = dot_f32(tmp, x + t * x_stride, n);
         }
     }
 }

@@ -11,11 +11,12 @@
 
 namespace plm {
 
-constexpr int COLS       = 16;  // columns handled together
-constexpr int COL_VF     = COLS / VW;
-constexpr int BLOCK_ROWS = 32;  // cache rows handled together
+constexpr int COLS   = 16;  // columns handled together
+constexpr int COL_VF = COLS / VW;
 
 struct block_f32 {
+    static constexpr int ROWS = 32;  // cache rows handled together
+
     // register tiles, sized to the number of vector registers
 #if defined(__AVX512F__)
     static constexpr int QK_ROWS = 16;
@@ -31,24 +32,24 @@ struct block_f32 {
 
     int64_t       width;
     int64_t       rank_pad;
-    float *       c;  // [BLOCK_ROWS][stride]
+    float *       c;  // [ROWS][stride]
     int64_t       stride;
     const float * q;  // [width][n_col_pad]
     int64_t       n_col_pad;
 
     static size_t scratch_bytes(const latent_problem & p, int64_t /* n_col_pad */) {
-        return GGML_PAD(BLOCK_ROWS * row_stride(p) * sizeof(float), 64);
+        return GGML_PAD(ROWS * row_stride(p) * sizeof(float), 64);
     }
 
-    static int64_t row_stride(const latent_problem & p) { return GGML_PAD(p.width, 16) + 16; }
+    static int64_t row_stride(const latent_problem & p) { return GGML_PAD(p.width, 32) + 32; }
 
     block_f32(const latent_problem & p, int64_t n_col_pad, void * scratch) :
         width(p.width),
-        rank_pad(GGML_PAD(p.rank, 16)),
+        rank_pad(GGML_PAD(p.rank, 32)),
         c((float *) scratch),
         stride(row_stride(p)),
         n_col_pad(n_col_pad) {
-        memset(c, 0, BLOCK_ROWS * stride * sizeof(float));
+        memset(c, 0, ROWS * stride * sizeof(float));
     }
 
     void set_queries(const float * queries) { q = queries; }
@@ -58,6 +59,8 @@ struct block_f32 {
             row_to_f32(type, rows[r], 0, width, c + r * stride);
         }
     }
+
+    void announce(const char * const * /* rows */, int /* n */) {}
 
     // rows past the loaded ones may hold anything finite; their scores are not used
     void scores(int64_t first_col, int n, float * s) const {
@@ -100,6 +103,8 @@ struct block_f32 {
             }
         }
     }
+
+    void finish(float * /* o */) const {}
 
     template <int N> void value_tile(const float * w, int n, const float * corr, const float * rows, float * o) const {
         vf acc[PV_COLS][N];

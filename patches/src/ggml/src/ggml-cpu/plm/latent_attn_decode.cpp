@@ -12,6 +12,7 @@
 #include "head_matvec.h"
 #include "latent_attn.h"
 #include "latent_attn_block_f32.h"
+#include "latent_attn_block_i16.h"
 #include "latent_attn_simd.h"
 #include "simd-mappings.h"
 
@@ -25,6 +26,13 @@ namespace {
 size_t pad64(size_t bytes) {
     return GGML_PAD(bytes, 64);
 }
+
+#if defined(PLM_BLOCK_I16)
+// an f32 cache was asked for to keep every bit
+bool use_i16(const latent_problem & p) {
+    return p.cache->type != GGML_TYPE_F32 && p.rank % 32 == 0 && p.rope % 32 == 0;
+}
+#endif
 
 // where things are in params->wdata
 struct decode_layout {
@@ -41,7 +49,7 @@ struct decode_layout {
     decode_layout(const latent_problem & p, int n_tasks) {
         n_col         = p.n_tps * p.n_head;
         n_col_pad     = GGML_PAD(n_col, COLS);
-        rank_pad      = GGML_PAD(p.rank, 16);
+        rank_pad      = GGML_PAD(p.rank, 32);
         queries       = 0;
         visible       = queries + pad64(p.n_stream * p.width * n_col_pad * sizeof(float));
         partials      = visible + pad64(p.n_stream * (p.n_kv + 1) * sizeof(int32_t));
@@ -58,13 +66,28 @@ struct decode_layout {
 
     int64_t slot_floats() const { return n_col_pad / COLS * group_floats(); }
 
-    size_t attend_bytes(const latent_problem & p) const { return block_f32::scratch_bytes(p, n_col_pad); }
+    size_t attend_bytes(const latent_problem & p) const {
+#if defined(PLM_BLOCK_I16)
+        if (use_i16(p)) {
+            return block_i16::scratch_bytes(p, n_col_pad);
+        }
+#endif
+        return block_f32::scratch_bytes(p, n_col_pad);
+    }
 
     // a vector of rank per token, and one expanded row of weights
     size_t heads_bytes(const latent_problem & p) const {
         const int64_t row = p.rank > p.nope ? p.rank : p.nope;
         return pad64(p.n_tokens * p.rank * sizeof(float)) + pad64(row * sizeof(float));
     }
+};
+
+constexpr int MAX_ROWS = 64;
+
+struct row_block {
+    int          n;
+    int32_t      index[MAX_ROWS];
+    const char * data[MAX_ROWS];
 };
 
 struct decode {
@@ -98,6 +121,8 @@ struct decode {
 
     range                       rows_of(int thread) const;
     void                        attend() const;
+    void                        list_rows(int64_t stream, range rows, int most, row_block & b) const;
+    template <class block> void attend_with() const;
     template <class block> void attend_rows(block & kernel, int64_t stream, range rows) const;
 
     void finish() const;
@@ -227,12 +252,6 @@ struct column_state {
     }
 };
 
-struct row_block {
-    int          n;
-    int32_t      index[BLOCK_ROWS];
-    const char * data[BLOCK_ROWS];
-};
-
 enum class mask_kind { hidden, open, mixed };
 
 // adds the mask to a group's scores; says so when no column sees any row, or nothing had to be added
@@ -269,7 +288,17 @@ void add_mask(const latent_problem & p,
     }
 }
 
+// the first rows of the range, at most `most`
+void decode::list_rows(int64_t stream, range rows, int most, row_block & b) const {
+    b.n = (int) (rows.size() < most ? rows.size() : most);
+    for (int r = 0; r < b.n; r++) {
+        b.index[r] = visible(stream)[rows.begin + r];
+        b.data[r]  = p.cache_row(stream, b.index[r]);
+    }
+}
+
 template <class block> void decode::attend_rows(block & kernel, int64_t stream, range rows) const {
+    static_assert(block::ROWS <= MAX_ROWS, "row_block is too small");
     float * partial = slot(stream + ith);
     for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
         float * group = partial + g * at.group_floats();
@@ -280,14 +309,15 @@ template <class block> void decode::attend_rows(block & kernel, int64_t stream, 
     }
     kernel.set_queries(queries(stream));
 
-    for (int64_t first = rows.begin; first < rows.end; first += BLOCK_ROWS) {
-        row_block b;
-        b.n = (int) (rows.end - first < BLOCK_ROWS ? rows.end - first : BLOCK_ROWS);
-        for (int r = 0; r < b.n; r++) {
-            b.index[r] = visible(stream)[first + r];
-            b.data[r]  = p.cache_row(stream, b.index[r]);
-        }
+    row_block blocks[2];
+    list_rows(stream, rows, block::ROWS, blocks[0]);
+    for (int64_t i = 0; blocks[i % 2].n > 0; i++) {
+        const row_block & b    = blocks[i % 2];
+        row_block &       next = blocks[(i + 1) % 2];
+        rows.begin += b.n;
+        list_rows(stream, rows, block::ROWS, next);
         kernel.load_rows(p.cache->type, b.data, b.n);
+        kernel.announce(next.data, next.n);
 
         for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
             const mask_kind mask = look_at_mask(p, stream, g * COLS, at.n_col, b);
@@ -295,7 +325,7 @@ template <class block> void decode::attend_rows(block & kernel, int64_t stream, 
                 continue;
             }
             float *           group = partial + g * at.group_floats();
-            alignas(64) float s[BLOCK_ROWS * COLS];
+            alignas(64) float s[block::ROWS * COLS];
             alignas(64) float corr[COLS];
             kernel.scores(g * COLS, b.n, s);
             if (mask == mask_kind::mixed) {
@@ -306,11 +336,24 @@ template <class block> void decode::attend_rows(block & kernel, int64_t stream, 
             kernel.accumulate(s, b.n, corr, group);
         }
     }
+    for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
+        kernel.finish(partial + g * at.group_floats());
+    }
 }
 
 void decode::attend() const {
+#if defined(PLM_BLOCK_I16)
+    if (use_i16(p)) {
+        attend_with<block_i16>();
+        return;
+    }
+#endif
+    attend_with<block_f32>();
+}
+
+template <class block> void decode::attend_with() const {
     const range mine = rows_of(ith);
-    block_f32   kernel(p, at.n_col_pad, scratch());
+    block       kernel(p, at.n_col_pad, scratch());
     int64_t     first = 0;  // of this stream, in the numbering of `mine`
     for (int64_t s = 0; s < p.n_stream; s++) {
         const int64_t n     = n_visible(s);

@@ -7,6 +7,12 @@
 #include <cstdint>
 #include <cstring>
 
+#if defined(__AVX__)
+#    include <immintrin.h>
+#elif defined(__aarch64__)
+#    include <arm_neon.h>
+#endif
+
 namespace plm {
 
 #if defined(__AVX512F__)
@@ -26,6 +32,21 @@ static inline vf vf_load(const float * p) {
     return v;
 }
 
+// VW small integers as floats (__builtin_convertvector takes this apart lane by lane in gcc 12)
+static inline vf vf_from_i8(const int8_t * p) {
+#if defined(__AVX512F__)
+    return (vf) _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *) p)));
+#elif defined(__AVX2__)
+    return (vf) _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *) p)));
+#else
+    vf v;
+    for (int i = 0; i < VW; i++) {
+        v[i] = p[i];
+    }
+    return v;
+#endif
+}
+
 static inline void vf_store(float * p, vf v) {
     memcpy(p, &v, sizeof(v));
 }
@@ -39,14 +60,17 @@ static inline vf vf_max(vf a, vf b) {
 }
 
 static inline float vf_sum(vf v) {
-    float lane[VW];
-    memcpy(lane, &v, sizeof(v));
-    for (int half = VW / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; i++) {
-            lane[i] += lane[i + half];
-        }
-    }
-    return lane[0];
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512) v);
+#elif defined(__AVX__)
+    __m128 x = _mm_add_ps(_mm256_castps256_ps128((__m256) v), _mm256_extractf128_ps((__m256) v, 1));
+    x        = _mm_add_ps(x, _mm_movehl_ps(x, x));
+    return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
+#elif defined(__aarch64__)
+    return vaddvq_f32((float32x4_t) v);
+#else
+    return (v[0] + v[1]) + (v[2] + v[3]);
+#endif
 }
 
 // e^x for x <= 0, exactly 0 below -87 (where e^x leaves the normal range), within 2 ulp elsewhere

@@ -1,0 +1,316 @@
+#pragma once
+
+// One block of cache rows against 16 columns in 16-bit fixed point, for CPUs whose int16 dot product
+// (VPDPWSSD) does two multiply-adds per lane where a float FMA does one. Unlike bf16, which has the same
+// speed, 16 bits keep what an f16 cache holds:
+//
+//   a row       latent and k_pe each scaled so that their largest value is 32767
+//   a query     per column and segment of 64 dimensions, scaled so that sum |q| <= 65000
+//   weights     per column and block, times the row's scale, scaled so that the sum is <= 65000
+//
+// 65000 * 32767 < 2^31, hence no int32 sum can overflow, whatever the data. The error is that of rounding
+// the operands: about 2e-4 of a query, 3e-5 of a row and 3e-4 of a weight, which is what f16 resolves.
+
+#include "latent_attn.h"
+#include "latent_attn_block_f32.h"
+#include "latent_attn_simd.h"
+
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#    define PLM_BLOCK_I16
+
+#    include <immintrin.h>
+
+namespace plm {
+
+// acc += two int16 products a lane. Written as instructions because gcc 12 copies and spills the accumulators
+// around the intrinsic, and does not fold the broadcast into it.
+static inline void dot_i16(__m512i & acc, __m512i a, __m512i b) {
+    asm("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+}
+
+static inline void dot_i16(__m512i & acc, __m512i a, const int32_t * broadcast) {
+    asm("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(a), "m"(*broadcast));
+}
+
+struct block_i16 {
+    static constexpr int ROWS      = 64;
+    static constexpr int SEG       = 64;  // dimensions whose products are summed before the float scale
+    static constexpr int QK_ROWS   = 16;
+    static constexpr int PV_COLS   = 8;
+    static constexpr int VALUE_MAX = 32767;
+    static constexpr int SUM_MAX   = 65000;
+
+    typedef int16_t segment[ROWS][SEG];          // the block's rows, one segment
+    typedef int32_t query_pairs[SEG / 2][COLS];  // two int16 of neighbouring dimensions
+
+    const latent_problem & p;
+    int64_t                n_latent;      // segments of the latent part
+    int64_t                n_seg;         // and with k_pe
+    int64_t                rank_pad;
+    int64_t                n_group;       // of COLS columns
+    segment *              c;             // [n_seg]
+    query_pairs *          q;             // [n_group][n_seg]
+    float *                q_scale;       // [n_group][n_seg][COLS]
+    float *                row;           // one row in float
+    float *                latent_scale;  // [ROWS]
+    float *                pe_scale;      // [ROWS]
+    const char *           next[ROWS];    // the rows of the next block, to be fetched meanwhile
+
+    static int64_t segments(int64_t n) { return (n + SEG - 1) / SEG; }
+
+    static size_t scratch_bytes(const latent_problem & p, int64_t n_col_pad) {
+        const int64_t n_seg = segments(p.rank) + segments(p.rope);
+        const int64_t n_q   = n_col_pad / COLS * n_seg;
+        return n_seg * sizeof(segment) + n_q * sizeof(query_pairs) + n_q * COLS * sizeof(float) +
+               n_seg * SEG * sizeof(float) + 2 * ROWS * sizeof(float);
+    }
+
+    block_i16(const latent_problem & problem, int64_t n_col_pad, void * scratch) :
+        p(problem),
+        n_latent(segments(p.rank)),
+        n_seg(n_latent + segments(p.rope)),
+        rank_pad(GGML_PAD(p.rank, 32)),
+        n_group(n_col_pad / COLS) {
+        c            = (segment *) scratch;
+        q            = (query_pairs *) (c + n_seg);
+        q_scale      = (float *) (q + n_group * n_seg);
+        row          = q_scale + n_group * n_seg * COLS;
+        latent_scale = row + n_seg * SEG;
+        pe_scale     = latent_scale + ROWS;
+        memset(scratch, 0, (char *) (pe_scale + ROWS) - (char *) scratch);
+    }
+
+    // dimensions of segment i: the latent's last one and k_pe's last one may be short
+    range dimensions(int64_t i) const {
+        const int64_t begin = i < n_latent ? i * SEG : p.rank + (i - n_latent) * SEG;
+        const int64_t stop  = i < n_latent ? p.rank : p.width;
+        return { begin, begin + SEG < stop ? begin + SEG : stop };
+    }
+
+    //
+    // queries
+    //
+
+    // queries [width][n_group * COLS]
+    void set_queries(const float * queries) {
+        for (int64_t g = 0; g < n_group; g++) {
+            for (int64_t i = 0; i < n_seg; i++) {
+                pack_queries(queries + g * COLS, dimensions(i), q[g * n_seg + i], q_scale + (g * n_seg + i) * COLS);
+            }
+        }
+    }
+
+    void pack_queries(const float * queries, range dims, query_pairs & pairs, float * scale) const {
+        const int64_t stride = n_group * COLS;
+        __m512        sum    = _mm512_setzero_ps();
+        __m512        max    = _mm512_setzero_ps();
+        for (int64_t d = dims.begin; d < dims.end; d++) {
+            const __m512 x = _mm512_abs_ps(_mm512_loadu_ps(queries + d * stride));
+            sum            = _mm512_add_ps(sum, x);
+            max            = _mm512_max_ps(max, x);
+        }
+        const __m512 factor = fixed_point(sum, max, scale);
+        for (int64_t d = dims.begin; d < dims.end; d += 2) {
+            const __m512 odd = d + 1 < dims.end ? _mm512_loadu_ps(queries + (d + 1) * stride) : _mm512_setzero_ps();
+            _mm512_storeu_si512(pairs[(d - dims.begin) / 2], pair(_mm512_loadu_ps(queries + d * stride), odd, factor));
+        }
+    }
+
+    // the factor that brings values with this sum and maximum into range, and its inverse
+    static __m512 fixed_point(__m512 sum, __m512 max, float * inverse) {
+        // keeps the factor finite for vectors of zeros and denormals
+        const __m512 tiny  = _mm512_set1_ps(1e-30f);
+        const __m512 limit = _mm512_max_ps(_mm512_max_ps(_mm512_mul_ps(sum, _mm512_set1_ps(1.0f / SUM_MAX)),
+                                                         _mm512_mul_ps(max, _mm512_set1_ps(1.0f / VALUE_MAX))),
+                                           tiny);
+        _mm512_storeu_ps(inverse, limit);
+        return _mm512_div_ps(_mm512_set1_ps(1.0f), limit);
+    }
+
+    // two int16 a lane
+    static __m512i pair(__m512 even, __m512 odd, __m512 factor) {
+        const __m512i lo = _mm512_cvtps_epi32(_mm512_mul_ps(even, factor));
+        const __m512i hi = _mm512_cvtps_epi32(_mm512_mul_ps(odd, factor));
+        return _mm512_mask_blend_epi16(0xaaaaaaaa, lo, _mm512_slli_epi32(hi, 16));
+    }
+
+    //
+    // rows
+    //
+
+    void load_rows(ggml_type type, const char * const * rows, int n) {
+        for (int r = 0; r < n; r++) {
+            if (type == GGML_TYPE_F16) {
+                const auto at = [&](int64_t d) {
+                    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) (rows[r] + 2 * d)));
+                };
+                load_row(at, r);
+            } else {
+                row_to_f32(type, rows[r], 0, p.width, row);
+                load_row([&](int64_t d) { return _mm512_loadu_ps(row + d); }, r);
+            }
+        }
+        // the other row of the last pair meets a weight of zero, but must be a number of the right size
+    }
+
+    template <class values> void load_row(values at, int r) {
+        latent_scale[r] = load_part(at, { 0, p.rank }, 0, r);
+        pe_scale[r]     = load_part(at, { p.rank, p.width }, n_latent, r);
+    }
+
+    template <class values> float load_part(values at, range dims, int64_t first_seg, int r) {
+        __m512  max0 = _mm512_setzero_ps();
+        __m512  max1 = _mm512_setzero_ps();
+        int64_t d    = dims.begin;
+        for (; d + 32 <= dims.end; d += 32) {
+            max0 = _mm512_max_ps(max0, _mm512_abs_ps(at(d)));
+            max1 = _mm512_max_ps(max1, _mm512_abs_ps(at(d + 16)));
+        }
+        const float   max   = _mm512_reduce_max_ps(_mm512_max_ps(max0, max1));
+        const float   scale = max > 1e-30f ? max / VALUE_MAX : 0.0f;
+        const __m512  inv   = _mm512_set1_ps(scale > 0.0f ? 1.0f / scale : 0.0f);
+        const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+        for (d = 0; d + 32 <= dims.size(); d += 32) {
+            const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(at(dims.begin + d), inv));
+            const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(at(dims.begin + d + 16), inv));
+            _mm512_storeu_si512(&c[first_seg + d / SEG][r][d % SEG],
+                                _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b)));
+        }
+        return scale;
+    }
+
+    //
+    // scores
+    //
+
+    // the rows that will be loaded next; the ones past n repeat the last
+    void announce(const char * const * rows, int n) {
+        for (int r = 0; r < ROWS; r++) {
+            next[r] = n > 0 ? rows[r < n ? r : n - 1] : nullptr;
+        }
+    }
+
+    void scores(int64_t first_col, int n, float * s) const {
+        const int64_t g             = first_col / COLS;
+        const int64_t segment_bytes = p.cache->nb[1] / n_seg;
+        for (int r = 0; r < n; r += QK_ROWS) {
+            memset(s + r * COLS, 0, QK_ROWS * COLS * sizeof(float));
+            for (int64_t i = 0; i < n_seg; i++) {
+                score_tile((const int32_t *) c[i][r], q[g * n_seg + i], q_scale + (g * n_seg + i) * COLS,
+                           (i < n_latent ? latent_scale : pe_scale) + r, s + r * COLS, next + r, i * segment_bytes);
+            }
+        }
+    }
+
+    // s[row][col] += row_scale[row] * q_scale[col] * rows[row] . q[col], over one segment. On the way two
+    // cache lines of each of the next block's rows are fetched: memory works while the multipliers do.
+    static void score_tile(const int32_t *      rows,
+                           const query_pairs &  qs,
+                           const float *        q_scale,
+                           const float *        row_scale,
+                           float *              s,
+                           const char * const * next,
+                           int64_t              next_offset) {
+        static_assert(SEG / 2 == 2 * QK_ROWS, "one fetch a step");
+        __m512i acc[QK_ROWS];
+        for (int r = 0; r < QK_ROWS; r++) {
+            acc[r] = _mm512_setzero_si512();
+        }
+        for (int d = 0; d < SEG / 2; d++) {
+            const __m512i qv = _mm512_loadu_si512(qs[d]);
+            _mm_prefetch(next[d / 2] + next_offset + d % 2 * 64, _MM_HINT_T1);
+            for (int r = 0; r < QK_ROWS; r++) {
+                dot_i16(acc[r], qv, rows + r * SEG / 2 + d);
+            }
+        }
+        const __m512 scale = _mm512_loadu_ps(q_scale);
+        for (int r = 0; r < QK_ROWS; r++) {
+            const __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r]), _mm512_set1_ps(row_scale[r]));
+            _mm512_storeu_ps(s + r * COLS, _mm512_fmadd_ps(x, scale, _mm512_loadu_ps(s + r * COLS)));
+        }
+    }
+
+    //
+    // values
+    //
+
+    // o {COLS, rank_pad}, with the dimensions of every 32 in the order of the unpack instructions until finish()
+    void accumulate(const float * w, int n, const float * corr, float * o) const {
+        alignas(64) int32_t pairs[ROWS / 2][COLS];
+        alignas(64) float   scale[COLS];
+        pack_weights(w, n, pairs, scale);
+        for (int64_t d = 0; d < rank_pad; d += 32) {
+            for (int col = 0; col < COLS; col += PV_COLS) {
+                value_tile(&c[d / SEG][0][d % SEG], (n + 1) / 2, pairs[0] + col, scale + col, corr + col,
+                           o + col * rank_pad + d, rank_pad);
+            }
+        }
+    }
+
+    void pack_weights(const float * w, int n, int32_t (*pairs)[COLS], float * scale) const {
+        __m512 sum = _mm512_setzero_ps();
+        __m512 max = _mm512_setzero_ps();
+        for (int r = 0; r < n; r++) {
+            const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(w + r * COLS), _mm512_set1_ps(latent_scale[r]));
+            sum            = _mm512_add_ps(sum, x);
+            max            = _mm512_max_ps(max, x);
+        }
+        const __m512 factor = fixed_point(sum, max, scale);
+        for (int r = 0; r < n; r += 2) {
+            const __m512 even = _mm512_mul_ps(_mm512_loadu_ps(w + r * COLS), _mm512_set1_ps(latent_scale[r]));
+            const __m512 odd =
+                r + 1 < n ? _mm512_mul_ps(_mm512_loadu_ps(w + (r + 1) * COLS), _mm512_set1_ps(latent_scale[r + 1])) :
+                            _mm512_setzero_ps();
+            _mm512_storeu_si512(pairs[r / 2], pair(even, odd, factor));
+        }
+    }
+
+    // o[col][..32] = o * corr + scale * sum over rows of weight * row
+    static void value_tile(const int16_t * rows,
+                           int             n_pairs,
+                           const int32_t * weights,
+                           const float *   scale,
+                           const float *   corr,
+                           float *         o,
+                           int64_t         o_stride) {
+        __m512i acc[PV_COLS][2];
+        for (int i = 0; i < PV_COLS; i++) {
+            acc[i][0] = _mm512_setzero_si512();
+            acc[i][1] = _mm512_setzero_si512();
+        }
+        for (int r = 0; r < n_pairs; r++, rows += 2 * SEG, weights += COLS) {
+            const __m512i a  = _mm512_loadu_si512(rows);
+            const __m512i b  = _mm512_loadu_si512(rows + SEG);
+            const __m512i lo = _mm512_unpacklo_epi16(a, b);
+            const __m512i hi = _mm512_unpackhi_epi16(a, b);
+            for (int i = 0; i < PV_COLS; i++) {
+                const __m512i w = _mm512_set1_epi32(weights[i]);
+                dot_i16(acc[i][0], lo, w);
+                dot_i16(acc[i][1], hi, w);
+            }
+        }
+        for (int i = 0; i < PV_COLS; i++, o += o_stride) {
+            const __m512 factor = _mm512_set1_ps(scale[i]);
+            const __m512 shrink = _mm512_set1_ps(corr[i]);
+            for (int j = 0; j < 2; j++) {
+                const __m512 old = _mm512_mul_ps(_mm512_loadu_ps(o + 16 * j), shrink);
+                _mm512_storeu_ps(o + 16 * j, _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[i][j]), factor, old));
+            }
+        }
+    }
+
+    // puts the dimensions of o back in order
+    void finish(float * o) const {
+        const __m512i first  = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+        const __m512i second = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
+        for (int64_t i = 0; i < COLS * rank_pad; i += 32) {
+            const __m512 a = _mm512_loadu_ps(o + i);
+            const __m512 b = _mm512_loadu_ps(o + i + 16);
+            _mm512_storeu_ps(o + i, _mm512_permutex2var_ps(a, first, b));
+            _mm512_storeu_ps(o + i + 16, _mm512_permutex2var_ps(a, second, b));
+        }
+    }
+};
+
+}  // namespace plm
+#endif

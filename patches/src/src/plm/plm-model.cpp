@@ -16,7 +16,7 @@
 
 static const char * const PLM_LAYOUT_EDGE = "edge";
 
-void llama_model_plm::load_arch_hparams(llama_model_loader & ml) {
+void llama_model_plm_latent::load_arch_hparams(llama_model_loader & ml) {
     ml.get_key(LLM_KV_ATTENTION_LAYERNORM_RMS_EPS, hparams.f_norm_rms_eps);
     ml.get_key(LLM_KV_ATTENTION_KV_LORA_RANK, hparams.n_lora_kv);
 
@@ -51,7 +51,7 @@ static llama_hparams latent_hparams(const llama_hparams & hparams) {
     return latent;
 }
 
-void llama_model_plm::load_arch_tensors(llama_model_loader &) {
+void llama_model_plm_latent::load_arch_tensors(llama_model_loader &) {
     LLAMA_LOAD_LOCALS;
 
     hparams_latent = latent_hparams(hparams);
@@ -89,8 +89,8 @@ void llama_model_plm::load_arch_tensors(llama_model_loader &) {
     }
 }
 
-llama_memory_i * llama_model_plm::create_latent_memory(const llama_memory_params & params,
-                                                       const llama_cparams &       cparams) const {
+llama_memory_i * llama_model_plm_latent::create_latent_memory(const llama_memory_params & params,
+                                                              const llama_cparams &       cparams) const {
     const uint32_t width = hparams_latent.n_embd_head_k();
     const int64_t  block = ggml_blck_size(params.type_k);
 
@@ -105,11 +105,12 @@ llama_memory_i * llama_model_plm::create_latent_memory(const llama_memory_params
                               hparams.n_swa, hparams.swa_type, nullptr, nullptr, nullptr, nullptr);
 }
 
-std::unique_ptr<llm_graph_context> llama_model_plm::build_arch_graph(const llm_graph_params & params) const {
+std::unique_ptr<llm_graph_context> llama_model_plm_latent::build_arch_graph(const llm_graph_params & params) const {
     return std::make_unique<graph>(*this, params);
 }
 
-llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params & params) : llm_graph_context(params) {
+llama_model_plm_latent::graph::graph(const llama_model & model, const llm_graph_params & params) :
+    llm_graph_context(params) {
     ggml_tensor * inpL        = build_inp_embd(model.tok_embd);
     ggml_tensor * inp_pos     = build_inp_pos();
     auto *        inp_attn    = build_attn_inp_k();
@@ -156,17 +157,17 @@ llama_model_plm::graph::graph(const llama_model & model, const llm_graph_params 
     ggml_build_forward_expand(gf, cur);
 }
 
-ggml_tensor * llama_model_plm::graph::build_rope(ggml_tensor * x, ggml_tensor * pos, int64_t offset) const {
+ggml_tensor * llama_model_plm_latent::graph::build_rope(ggml_tensor * x, ggml_tensor * pos, int64_t offset) const {
     x = ggml_rope_ext(ctx0, x, pos, nullptr, n_rot, rope_type, n_ctx_orig, freq_base, freq_scale, ext_factor,
                       attn_factor, beta_fast, beta_slow);
     return offset == 0 ? x : ggml_rope_set_offset(x, offset);
 }
 
 // {n_embd, n_tokens} -> the cache row of every token, {rank + rope, 1, n_tokens}
-ggml_tensor * llama_model_plm::graph::build_latent_row(const llama_layer & layer,
-                                                       ggml_tensor *       cur,
-                                                       ggml_tensor *       pos,
-                                                       int                 il) const {
+ggml_tensor * llama_model_plm_latent::graph::build_latent_row(const llama_layer & layer,
+                                                              ggml_tensor *       cur,
+                                                              ggml_tensor *       pos,
+                                                              int                 il) const {
     const int64_t rank = hparams.n_lora_kv;
 
     ggml_tensor * kv_a = build_lora_mm(layer.wkv_a_mqa, cur);
@@ -187,11 +188,11 @@ ggml_tensor * llama_model_plm::graph::build_latent_row(const llama_layer & layer
     return row;
 }
 
-ggml_tensor * llama_model_plm::graph::build_latent_attn(const llama_layer &      layer,
-                                                        llm_graph_input_attn_k * inp,
-                                                        ggml_tensor *            cur,
-                                                        ggml_tensor *            pos,
-                                                        int                      il) const {
+ggml_tensor * llama_model_plm_latent::graph::build_latent_attn(const llama_layer &      layer,
+                                                               llm_graph_input_attn_k * inp,
+                                                               ggml_tensor *            cur,
+                                                               ggml_tensor *            pos,
+                                                               int                      il) const {
     const int64_t n_embd_k = hparams.n_embd_head_k();
     const int64_t n_embd_v = hparams.n_embd_head_v();
     const int64_t nope     = n_embd_k - n_rot;
@@ -228,7 +229,9 @@ ggml_tensor * llama_model_plm::graph::build_latent_attn(const llama_layer &     
     return build_lora_mm(layer.wo, ggml_reshape_2d(ctx0, cur, n_embd_v * n_head, n_tokens));
 }
 
-ggml_tensor * llama_model_plm::graph::build_relu_sqr_ffn(const llama_layer & layer, ggml_tensor * cur, int il) const {
+ggml_tensor * llama_model_plm_latent::graph::build_relu_sqr_ffn(const llama_layer & layer,
+                                                                ggml_tensor *       cur,
+                                                                int                 il) const {
     if (layer.wkv_b) {
         return build_ffn(cur, layer.ffn_up, NULL, NULL, NULL, NULL, NULL, layer.ffn_down, NULL, NULL, NULL,
                          LLM_FFN_RELU_SQR, LLM_FFN_SEQ, il);

@@ -1,14 +1,14 @@
 #pragma once
 
-// PLM with a latent cache; see plm-model.cpp. It stands where the upstream model stood.
+// PLM with a latent cache; see plm-model.cpp. It is constructed where upstream's llama_model_plm was.
 
 #include "llama-graph.h"
 #include "llama-model.h"
 
 #include <memory>
 
-struct llama_model_plm : public llama_model_base {
-    llama_model_plm(const struct llama_model_params & params) : llama_model_base(params) {}
+struct llama_model_plm_latent : public llama_model_base {
+    llama_model_plm_latent(const struct llama_model_params & params) : llama_model_base(params) {}
 
     void load_arch_hparams(llama_model_loader & ml) override;
     void load_arch_tensors(llama_model_loader & ml) override;

@@ -3,11 +3,14 @@
 
 #include "plm.h"
 
+#include "ggml-cpu-impl.h"
 #include "ggml-impl.h"
 #include "ggml-plm.h"
 #include "kernels.h"
 
 namespace {
+
+constexpr size_t WORK_ALIGNMENT = 64;
 
 struct plm_kernel {
     void (*forward)(const ggml_compute_params * params, ggml_tensor * dst);
@@ -31,8 +34,15 @@ const plm_kernel & kernel_of(const ggml_tensor * node) {
 
 }  // namespace
 
+// ggml's work buffer is only as aligned as new[] makes it; the kernels lay out cache lines and vectors in it
 void ggml_plm_forward(const ggml_compute_params * params, ggml_tensor * dst) {
-    kernel_of(dst).forward(params, dst);
+    ggml_compute_params aligned = *params;
+
+    const size_t gap = GGML_PAD((uintptr_t) params->wdata, WORK_ALIGNMENT) - (uintptr_t) params->wdata;
+    aligned.wdata    = (char *) params->wdata + gap;
+    aligned.wsize -= gap;
+
+    kernel_of(dst).forward(&aligned, dst);
 }
 
 // every thread takes part in every kernel: they meet at barriers inside
@@ -42,5 +52,5 @@ int ggml_plm_n_tasks(const ggml_tensor * node, int n_threads) {
 }
 
 size_t ggml_plm_work_size(const ggml_tensor * node, int n_tasks) {
-    return kernel_of(node).work_size(node, n_tasks);
+    return kernel_of(node).work_size(node, n_tasks) + WORK_ALIGNMENT;
 }

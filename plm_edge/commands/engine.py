@@ -1,18 +1,19 @@
-"""`plm-edge engine`: build, look at and clean up the inference engine."""
+"""`plm-edge engine`: build, look at, test and clean up the inference engine."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from plm_edge import console
+from plm_edge.commands import _engine_patches
 from plm_edge.commands._data import DryRunFlag, JsonFlag
+from plm_edge.errors import InputError, ToolError
 
-app = typer.Typer(no_args_is_help=True, help="Build, list and clean up the inference engine.")
-patches_app = typer.Typer(no_args_is_help=True, help="The patches that make the edge engine.")
-app.add_typer(patches_app, name="patches")
+app = typer.Typer(no_args_is_help=True, help="Build, list, test and clean up the engine.")
+app.add_typer(_engine_patches.app, name="patches")
 
 StockFlag = Annotated[bool, typer.Option("--stock", help="Upstream's engine, without patches.")]
 
@@ -30,6 +31,8 @@ def build(
     from plm_edge.engine import report
     from plm_edge.engine import ui as web_page
 
+    if ui and stock:
+        raise InputError("the stock engine has no server, so no web page either")
     variant = _variant(stock)
     extras = builder.Extras(ui=ui and web_page.is_possible(), tests=tests)
     if ui and not extras.ui:
@@ -38,20 +41,136 @@ def build(
     if dry_run:
         _print(report.plan_rows(variant, extras), as_json)
         return
-    with console.step_progress(f"building the {variant} engine") as progress:
-        engine = builder.ensure(variant, progress, extras=extras, notify=console.note)
+    engine = builder.current(variant, extras)
+    if engine is None:
+        with console.step_progress(f"building the {variant} engine") as progress:
+            engine = builder.ensure(variant, progress, extras=extras, notify=console.note)
     console.note(engine.cache_note)
     _print(report.engine_rows(engine), as_json)
+
+
+@app.command("list")
+def list_(as_json: JsonFlag = False) -> None:
+    """List the engines in the cache; the current ones are marked."""
+    from plm_edge.engine import cache, report
+
+    engines, broken = cache.list_all()
+    for message in broken:
+        console.warn(message)
+    rows = report.list_rows(engines)
+    if as_json:
+        console.print_json(rows)
+        return
+    for row in rows:
+        mark = "*" if row["is_current"] else " "
+        megabytes = row["size_bytes"] / 1e6
+        print(f"{mark} {row['key']:<32} {row['built_at']:<26} {megabytes:6.1f} MB")
+
+
+@app.command()
+def show(
+    key: Annotated[str | None, typer.Argument(help="An engine of `list`.")] = None,
+    stock: StockFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print an engine's folders and manifest, its binaries checked; the current one by default."""
+    from plm_edge.engine import build as builder
+    from plm_edge.engine import cache, report
+
+    if key is not None:
+        engine = cache.load(cache.engines_dir() / key) if _is_known(key) else None
+        hint = "plm-edge engine list"
+    else:
+        engine = builder.current(_variant(stock))
+        key, hint = f"current {_variant(stock)}", "plm-edge engine build"
+    if engine is None:
+        raise InputError(f"no {key} engine in the cache", hint=hint)
+    engine.check()
+    _print(report.engine_rows(engine), as_json)
+
+
+@app.command()
+def prune(
+    everything: Annotated[bool, typer.Option("--all", help="Current engines as well.")] = False,
+    dry_run: DryRunFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Delete outdated engines and what killed builds left."""
+    from plm_edge.engine import prune as pruning
+
+    found = pruning.find(everything=everything)
+    gone = found if dry_run else pruning.remove(found)
+    if as_json:
+        console.print_json([vars(leftover) for leftover in gone])
+        return
+    for leftover in gone:
+        print(f"{leftover.size_bytes / 1e6:8.1f} MB  {leftover.path}  ({leftover.reason})")
+    total = sum(leftover.size_bytes for leftover in gone) / 1e6
+    console.note(f"{total:.1f} MB {'would be ' if dry_run else ''}deleted")
+
+
+@app.command()
+def source(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    stock: StockFlag = False,
+    dry_run: DryRunFlag = False,
+) -> None:
+    """Write the engine's source, patched, into a folder to read it or to work on it."""
+    from plm_edge.engine import tree
+    from plm_edge.engine.patches import load
+    from plm_edge.engine.plan import host_plan
+
+    if folder.exists():
+        raise InputError(f"{folder}: exists already", hint="name a new folder")
+    plan = host_plan(_variant(stock), load())
+    if dry_run:
+        print(f"would write {plan.patch_set.pin.requirement} {plan.patch_set.pin.tree} to {folder}")
+        return
+    tree.write_tree(plan, folder, console.note)
+    print(folder)
+
+
+@app.command()
+def test(stock: StockFlag = False, as_json: JsonFlag = False) -> None:
+    """Run the engine's own tests, upstream's of the architecture and ours of the kernels."""
+    from plm_edge.engine import build as builder
+    from plm_edge.engine import selftest
+
+    with console.step_progress("building the engine's tests") as progress:
+        extras = builder.Extras(tests=True)
+        engine = builder.ensure(_variant(stock), progress, extras=extras, notify=console.note)
+    results = selftest.run_all(engine, _note_result)
+    if as_json:
+        console.print_json([vars(result) for result in results])
+    if failed := [result for result in results if not result.is_passed]:
+        tail = "\n".join(failed[0].output.rstrip().splitlines()[-20:])
+        names = ", ".join(result.name for result in failed)
+        raise ToolError(f"{len(failed)} of {len(results)} failed: {names}\n{tail}")
+
+
+def _note_result(result: object) -> None:
+    from plm_edge.engine.selftest import TestRun
+
+    assert isinstance(result, TestRun)
+    word = "passed" if result.is_passed else "FAILED"
+    console.note(f"{result.name:<28} {word} in {result.seconds:.1f} s")
+
+
+def _is_known(key: str) -> bool:
+    from plm_edge.engine import cache
+
+    return key in {path.name for path in cache.engines_dir().glob("[!.]*")}
 
 
 def _variant(stock: bool) -> Literal["edge", "stock"]:
     return "stock" if stock else "edge"
 
 
-def _print(rows: dict[str, Any], as_json: bool) -> None:
+def _print(rows: dict[str, object], as_json: bool) -> None:
     if as_json:
         console.print_json(rows)
         return
     for name, value in rows.items():
-        if isinstance(value, (str, int, float, Path)):
-            print(f"{name:<14} {value}")
+        if isinstance(value, (list, tuple)):
+            value = " ".join(map(str, value))
+        print(f"{name:<14} {len(value) if isinstance(value, dict) else value}")

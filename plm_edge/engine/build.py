@@ -22,7 +22,7 @@ from plm_edge.engine.cache import Binary, Engine, Manifest
 from plm_edge.engine.lock import locked
 from plm_edge.engine.plan import BuildPlan, Variant, host_plan
 from plm_edge.engine.source import Notify, sha256, silent
-from plm_edge.errors import InputError
+from plm_edge.errors import InputError, MissingToolError
 
 # Source 240 MB, objects and binaries 120 MB, the installed copy 35 MB (0.3.36, gcc 12, 2026-11).
 BUILD_BYTES = 600_000_000
@@ -60,7 +60,21 @@ def ensure(
 
     `progress` counts compile steps; `notify` hears what happens before and between them.
     """
+    engine = current(variant, extras)
+    if engine is not None:
+        return engine
     return realize(host_plan(variant, patches.load()), progress, extras=extras, notify=notify)
+
+
+def current(variant: Variant = "edge", extras: Extras = Extras()) -> Engine | None:
+    """The engine that `ensure` would return without building; None if it would build."""
+    patch_set = patches.load()
+    try:
+        engine = cache.find(host_plan(variant, patch_set).key)
+    except MissingToolError:
+        # Without a compiler an engine that was built here earlier still runs.
+        engine = cache.find_built_from(variant, patch_set, host.cpu_identity())
+    return engine if engine is not None and extras.are_in(engine) else None
 
 
 def realize(
@@ -149,6 +163,8 @@ class _Build:
     def _compile(self) -> None:
         command = [str(host.ninja()), "-C", str(self._objects), "-j", str(host.build_jobs())]
         targets = [*self.plan.targets, *(self.plan.test_targets if self.extras.tests else ())]
+        # Programs are linked anew, so that none of another target list is taken for this one's.
+        shutil.rmtree(self._objects / "bin", ignore_errors=True)
         self.notify(f"compiling {self.plan.key}")
         environment = {"NINJA_STATUS": "[%f/%t] ", **host.ccache_environment(self.slot)}
         self._run([*command, *targets], environment, step_reader(self.progress))

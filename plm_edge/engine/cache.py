@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from plm_edge import paths, schema
+from plm_edge.engine.patches import PatchSet
 from plm_edge.engine.source import sha256
 from plm_edge.errors import InputError, PlmEdgeError
 
@@ -164,6 +165,22 @@ def find(key: str) -> Engine | None:
         return load(folder) if folder.is_dir() else None
     except PlmEdgeError:
         return None
+
+
+def find_built_from(variant: str, patch_set: PatchSet, cpu: tuple[str, ...]) -> Engine | None:
+    """The newest host engine of this source for this CPU, whichever compiler made it."""
+    hooks = {patch.name: patch.sha256 for patch in patch_set.patches}
+    is_patched = variant == "edge"
+    for engine in list_all()[0]:
+        made = engine.manifest
+        if (
+            (made.variant, made.toolchain, made.cpu) == (variant, "host", cpu)
+            and made.sdist_sha256 == patch_set.pin.sha256
+            and made.patches == (hooks if is_patched else {})
+            and made.sources == (dict(patch_set.sources) if is_patched else {})
+        ):
+            return engine
+    return None
 
 
 def list_all() -> tuple[list[Engine], list[str]]:

@@ -29,6 +29,23 @@ def locked(path: Path, on_wait: Callable[[], None]) -> Iterator[int]:
         yield file.fileno()
 
 
+@contextmanager
+def held_if_free(path: Path, *, needed: bool) -> Iterator[bool]:
+    """Hold the lock file `path` if nobody has it; yields whether that worked.
+
+    With `needed` false there is no such lock, and the answer is yes.
+    """
+    if not needed:
+        yield True
+        return
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise write_error(path, error) from error
+    with file:
+        yield _try_lock(file.fileno())
+
+
 def is_locked(path: Path) -> bool:
     """Whether somebody holds the lock file `path` now."""
     try:

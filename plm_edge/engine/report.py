@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from plm_edge.engine import cache, host, patches
+from plm_edge.engine import build, cache, host, patches
 from plm_edge.engine.build import Extras
 from plm_edge.engine.cache import Engine
-from plm_edge.engine.plan import Variant, host_plan
+from plm_edge.engine.plan import VARIANTS, Variant, host_plan
 
 
 def engine_rows(engine: Engine) -> dict[str, Any]:
@@ -42,3 +42,22 @@ def plan_rows(variant: Variant, extras: Extras) -> dict[str, Any]:
         "with_ui": extras.ui,
         "with_tests": extras.tests,
     }
+
+
+def list_rows(engines: list[Engine]) -> list[dict[str, Any]]:
+    """One row per engine; `is_current` marks what a build for this machine would return."""
+    current = {engine.manifest.key for engine in map(build.current, VARIANTS) if engine}
+    return [
+        {
+            "key": engine.manifest.key,
+            "variant": engine.variant,
+            "built_at": engine.manifest.built_at,
+            "size_bytes": engine.size_bytes(),
+            "has_ui": engine.has_ui,
+            "has_tests": engine.manifest.has_tests,
+            "is_current": engine.manifest.key in current,
+            "bin_dir": str(engine.bin_dir),
+            "lib_dir": str(engine.lib_dir),
+        }
+        for engine in engines
+    ]

@@ -32,6 +32,16 @@ def downloads_dir() -> Path:
     return paths.cache_dir() / "downloads"
 
 
+def sources_dir() -> Path:
+    """Where unpacked trees are kept."""
+    return paths.cache_dir() / "sources"
+
+
+def stock_tree_path(pin: Pin) -> Path:
+    """Where the pin's unpacked tree is, or will be."""
+    return sources_dir() / pin.sha256[:16]
+
+
 def fetch(pin: Pin, notify: Notify = silent) -> Path:
     """The pinned sdist, its hash checked; asked of pip unless it lies in the cache."""
     target = downloads_dir() / pin.sdist
@@ -157,7 +167,7 @@ def _write_member(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Pat
 
 def stock_tree(pin: Pin, notify: Notify = silent) -> Path:
     """The unpatched tree, unpacked once per pin and kept; read it, do not write into it."""
-    target = paths.cache_dir() / "sources" / pin.sha256[:16]
+    target = stock_tree_path(pin)
     if not target.is_dir():
         from plm_edge.engine.lock import locked
 

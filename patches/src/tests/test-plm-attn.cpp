@@ -334,7 +334,7 @@ double limit_of(const attn_case & c) {
     if (c.cache == GGML_TYPE_F32) {
         return 1e-5 * c.sharpness;
     }
-    return c.outlier > 1.0f ? 2e-2 : c.sharpness > 1.0f ? 6e-3 : 1e-3;
+    return c.outlier > 1.0f ? 5e-2 : c.sharpness > 1.0f ? 1e-2 : 1e-3;
 }
 
 void test_attention() {
@@ -358,7 +358,7 @@ void test_attention() {
     for (int64_t n_kv : { 1, 2, 15, 31, 33, 64, 100, 256, 777, 2048, 4095, 8192 }) {
         each(with([&](attn_case & c) { c.n_kv = n_kv; }));
     }
-    for (int64_t n_tps : { 2, 3, 5, 8 }) {
+    for (int64_t n_tps : { 2, 3, 5, 8, 9, 16, 40, 129 }) {
         each(with([&](attn_case & c) { c.n_tps = n_tps, c.n_kv = 300; }));
     }
     for (int hidden = 0; hidden <= (int) pattern::slopes; hidden++) {
@@ -368,16 +368,27 @@ void test_attention() {
     }
     for (int64_t n_stream : { 2, 3, 7 }) {
         each(with([&](attn_case & c) { c.n_stream = n_stream, c.n_tps = 2, c.n_kv = 190; }));
+        each(with([&](attn_case & c) { c.n_stream = n_stream, c.n_tps = 12, c.n_kv = 190; }));
     }
     for (int64_t n_head : { 1, 3, 8, 12, 20, 32 }) {
         each(with([&](attn_case & c) { c.n_head = n_head, c.n_kv = 130; }));
+        each(with([&](attn_case & c) { c.n_head = n_head, c.n_tps = 17, c.n_kv = 130; }));
     }
-    each(with([&](attn_case & c) { c.rank = 32, c.rope = 32, c.nope = 32, c.v = 32, c.n_kv = 70; }));
-    each(with([&](attn_case & c) { c.rank = 96, c.rope = 32, c.nope = 64, c.v = 96, c.n_head = 5, c.n_kv = 70; }));
-    each(with([&](attn_case & c) { c.rank = 160, c.rope = 96, c.nope = 32, c.v = 64, c.n_tps = 3, c.n_kv = 70; }));
-    each(with([&](attn_case & c) { c.rank = 256, c.rope = 32, c.nope = 96, c.v = 64, c.n_kv = 1000; }));
-    each(with([&](attn_case & c) { c.sharpness = 8.0f, c.n_kv = 500; }));
-    each(with([&](attn_case & c) { c.outlier = 50.0f, c.n_kv = 500; }));
+    for (int64_t n_tps : { 1, 3, 19 }) {
+        each(with(
+            [&](attn_case & c) { c.rank = 32, c.rope = 32, c.nope = 32, c.v = 32, c.n_tps = n_tps, c.n_kv = 70; }));
+        each(with([&](attn_case & c) {
+            c.rank = 96, c.rope = 32, c.nope = 64, c.v = 96, c.n_head = 5, c.n_tps = n_tps, c.n_kv = 70;
+        }));
+        each(with(
+            [&](attn_case & c) { c.rank = 160, c.rope = 96, c.nope = 32, c.v = 64, c.n_tps = n_tps, c.n_kv = 70; }));
+        each(with(
+            [&](attn_case & c) { c.rank = 256, c.rope = 32, c.nope = 96, c.v = 64, c.n_tps = n_tps, c.n_kv = 1000; }));
+        each(with([&](attn_case & c) { c.sharpness = 8.0f, c.n_tps = n_tps, c.n_kv = 500; }));
+        each(with([&](attn_case & c) { c.outlier = 50.0f, c.n_tps = n_tps, c.n_kv = 500; }));
+    }
+    each(with([&](attn_case & c) { c.n_tps = 300, c.n_kv = 1100; }));
+    test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.n_tps = 20, c.limit = 1e-3; }));
     test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.limit = 1e-3; }));
     test_latent_attn(with([&](attn_case & c) { c.magnitude = 1e-30f, c.cache = GGML_TYPE_F32, c.limit = 1e-5; }));
 
@@ -388,12 +399,14 @@ void test_attention() {
             c.weights = type;
             c.threads = threads;
             c.limit   = limit_of(c);
-            c.n_tps   = 2;
-            c.trans   = true;
-            test_latent_attn(c);
-            c.trans = false;
-            if (ggml_blck_size(type) <= 128) {
+            for (int64_t n_tps : { 1, 2, 20 }) {
+                c.n_tps = n_tps;
+                c.trans = true;
                 test_latent_attn(c);
+                c.trans = false;
+                if (ggml_blck_size(type) <= 128) {
+                    test_latent_attn(c);
+                }
             }
         }
     }

@@ -71,8 +71,17 @@ struct latent_problem {
     }
 };
 
+// whether 16-bit fixed point will do: an f32 cache was asked for to keep every bit
+static inline bool fits_i16(const latent_problem & p) {
+    return p.cache->type != GGML_TYPE_F32 && p.rank % 32 == 0 && p.rope % 32 == 0 && p.nope % 32 == 0 && p.v % 32 == 0;
+}
+
 // absorbed: every cache row is read once for all heads; for few tokens
 void   latent_attn_decode(const ggml_compute_params * params, const latent_problem & p);
 size_t latent_attn_decode_work_size(const latent_problem & p, int n_tasks);
+
+// K and V are rebuilt from the latent tile by tile; for many tokens
+void   latent_attn_prefill(const ggml_compute_params * params, const latent_problem & p);
+size_t latent_attn_prefill_work_size(const latent_problem & p, int n_tasks);
 
 }  // namespace plm

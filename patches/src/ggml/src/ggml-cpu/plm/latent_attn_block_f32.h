@@ -1,12 +1,14 @@
 #pragma once
 
-// One block of cache rows against 16 columns (a column = a head of a token), in float: two small GEMMs.
-//   scores  S[row][col] = sum_d c[row][d] * q[d][col]     lanes are columns
-//   values  o[col][d]   = o * corr + sum_row p * c        lanes are latent values
-// The rows are expanded once and serve every column.
+// A block of up to ROWS rows against columns in groups of COLS, in float: two small GEMMs.
+//   scores      s[row][col] = sum_d row[d] * q[d][col]      lanes are columns
+//   accumulate  o[col][d]   = o * corr + sum_row w * row    lanes are dimensions of the row's first part
+// Decode: rows are cache rows [latent | k_pe], columns are (token, head), and the values are the latents.
+// Prefill: rows are a head's rebuilt keys or values and columns are tokens; the rebuilding itself is
+// `scores` too, with the weights as columns. The rows are expanded once and serve every column.
 
+#include "ggml-impl.h"
 #include "head_matvec.h"
-#include "latent_attn.h"
 #include "latent_attn_simd.h"
 
 namespace plm {
@@ -15,7 +17,7 @@ constexpr int COLS   = 16;  // columns handled together
 constexpr int COL_VF = COLS / VW;
 
 struct block_f32 {
-    static constexpr int ROWS = 32;  // cache rows handled together
+    static constexpr int ROWS = 64;  // cache rows handled together
 
     // register tiles, sized to the number of vector registers
 #if defined(__AVX512F__)
@@ -30,29 +32,45 @@ struct block_f32 {
 #endif
     static constexpr int PV_COLS = 4;
 
-    int64_t       width;
-    int64_t       rank_pad;
-    float *       c;  // [ROWS][stride]
-    int64_t       stride;
-    const float * q;  // [width][n_col_pad]
-    int64_t       n_col_pad;
+    int64_t first_part;  // dimensions of the first part of a row, and of the second
+    int64_t second_part;
+    int64_t width;
+    int64_t value_pad;  // floats from column to column of o
+    int64_t stride;
+    float * c;          // [ROWS][stride]
+    float * q;          // [groups][width][COLS]
 
-    static size_t scratch_bytes(const latent_problem & p, int64_t /* n_col_pad */) {
-        return GGML_PAD(ROWS * row_stride(p) * sizeof(float), 64);
+    static int64_t row_stride(int64_t width) { return GGML_PAD(width, 32) + 32; }
+
+    static size_t scratch_bytes(int64_t first_part, int64_t second_part, int64_t n_col_pad) {
+        const int64_t width = first_part + second_part;
+        return GGML_PAD((ROWS * row_stride(width) + width * n_col_pad) * sizeof(float), 64);
     }
 
-    static int64_t row_stride(const latent_problem & p) { return GGML_PAD(p.width, 32) + 32; }
-
-    block_f32(const latent_problem & p, int64_t n_col_pad, void * scratch) :
-        width(p.width),
-        rank_pad(GGML_PAD(p.rank, 32)),
+    block_f32(int64_t first_part, int64_t second_part, int64_t /* n_col_pad */, void * scratch) :
+        first_part(first_part),
+        second_part(second_part),
+        width(first_part + second_part),
+        value_pad(GGML_PAD(first_part, 32)),
+        stride(row_stride(width)),
         c((float *) scratch),
-        stride(row_stride(p)),
-        n_col_pad(n_col_pad) {
+        q(c + ROWS * stride) {
         memset(c, 0, ROWS * stride * sizeof(float));
     }
 
-    void set_queries(const float * queries) { q = queries; }
+    // columns of one group: dimension d of column i is at queries[d * query_stride + i]
+    void set_queries(int64_t group, const float * queries, int64_t query_stride) {
+        for (int64_t d = 0; d < width; d++) {
+            memcpy(q + (group * width + d) * COLS, queries + d * query_stride, COLS * sizeof(float));
+        }
+    }
+
+    void load_row(const float * first, const float * second, int r) {
+        memcpy(c + r * stride, first, first_part * sizeof(float));
+        if (second_part > 0) {
+            memcpy(c + r * stride + first_part, second, second_part * sizeof(float));
+        }
+    }
 
     void load_rows(ggml_type type, const char * const * rows, int n) {
         for (int r = 0; r < n; r++) {
@@ -60,21 +78,21 @@ struct block_f32 {
         }
     }
 
-    void announce(const char * const * /* rows */, int /* n */) {}
+    void announce(const char * const * /* rows */, int /* n */, int64_t /* bytes */) {}
 
-    // rows past the loaded ones may hold anything finite; their scores are not used
-    void scores(int64_t first_col, int n, float * s) const {
+    // s[row * s_stride + col]; rows past n, to a multiple of QK_ROWS, are written too and mean nothing
+    void scores(int64_t group, int n, float * s, int64_t s_stride) const {
         for (int r = 0; r < n; r += QK_ROWS) {
-            score_tile(c + r * stride, q + first_col, s + r * COLS);
+            score_tile(c + r * stride, q + group * width * COLS, s + r * s_stride, s_stride);
         }
     }
 
-    void score_tile(const float * rows, const float * qc, float * s) const {
+    void score_tile(const float * rows, const float * qs, float * s, int64_t s_stride) const {
         vf acc[QK_ROWS][COL_VF] = {};
         for (int64_t d = 0; d < width; d++) {
             vf qv[COL_VF];
             for (int j = 0; j < COL_VF; j++) {
-                qv[j] = vf_load(qc + d * n_col_pad + j * VW);
+                qv[j] = vf_load(qs + d * COLS + j * VW);
             }
             for (int r = 0; r < QK_ROWS; r++) {
                 for (int j = 0; j < COL_VF; j++) {
@@ -84,22 +102,22 @@ struct block_f32 {
         }
         for (int r = 0; r < QK_ROWS; r++) {
             for (int j = 0; j < COL_VF; j++) {
-                vf_store(s + r * COLS + j * VW, acc[r][j]);
+                vf_store(s + r * s_stride + j * VW, acc[r][j]);
             }
         }
     }
 
-    // o {COLS, rank_pad}; weights w[row][col] are the scores after the softmax; corr rescales what o holds
+    // o {COLS, value_pad}; weights w[row][col] are the scores after the softmax; corr rescales what o holds
     void accumulate(const float * w, int n, const float * corr, float * o) const {
         int64_t d = 0;
-        for (; d + PV_VF * VW <= rank_pad; d += PV_VF * VW) {
+        for (; d + PV_VF * VW <= value_pad; d += PV_VF * VW) {
             for (int col = 0; col < COLS; col += PV_COLS) {
-                value_tile<PV_VF>(w + col, n, corr + col, c + d, o + col * rank_pad + d);
+                value_tile<PV_VF>(w + col, n, corr + col, c + d, o + col * value_pad + d);
             }
         }
-        for (; d < rank_pad; d += VW) {
+        for (; d < value_pad; d += VW) {
             for (int col = 0; col < COLS; col += PV_COLS) {
-                value_tile<1>(w + col, n, corr + col, c + d, o + col * rank_pad + d);
+                value_tile<1>(w + col, n, corr + col, c + d, o + col * value_pad + d);
             }
         }
     }
@@ -110,7 +128,7 @@ struct block_f32 {
         vf acc[PV_COLS][N];
         for (int i = 0; i < PV_COLS; i++) {
             for (int j = 0; j < N; j++) {
-                acc[i][j] = vf_load(o + i * rank_pad + j * VW) * corr[i];
+                acc[i][j] = vf_load(o + i * value_pad + j * VW) * corr[i];
             }
         }
         for (int r = 0; r < n; r++) {
@@ -126,7 +144,7 @@ struct block_f32 {
         }
         for (int i = 0; i < PV_COLS; i++) {
             for (int j = 0; j < N; j++) {
-                vf_store(o + i * rank_pad + j * VW, acc[i][j]);
+                vf_store(o + i * value_pad + j * VW, acc[i][j]);
             }
         }
     }

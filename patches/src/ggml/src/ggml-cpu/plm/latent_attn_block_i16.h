@@ -1,17 +1,17 @@
 #pragma once
 
-// One block of cache rows against 16 columns in 16-bit fixed point, for CPUs whose int16 dot product
-// (VPDPWSSD) does two multiply-adds per lane where a float FMA does one. Unlike bf16, which has the same
-// speed, 16 bits keep what an f16 cache holds:
+// The block of latent_attn_block_f32.h in 16-bit fixed point, for CPUs whose int16 dot product (VPDPWSSD)
+// does two multiply-adds per lane where a float FMA does one. Unlike bf16, which has the same speed, 16 bits
+// keep what an f16 cache holds:
 //
-//   a row       latent and k_pe each scaled so that their largest value is 32767
+//   a row       both parts each scaled so that their largest value is 32767
 //   a query     per column and segment of 64 dimensions, scaled so that sum |q| <= 65000
 //   weights     per column and block, times the row's scale, scaled so that the sum is <= 65000
 //
 // 65000 * 32767 < 2^31, hence no int32 sum can overflow, whatever the data. The error is that of rounding
 // the operands: about 2e-4 of a query, 3e-5 of a row and 3e-4 of a weight, which is what f16 resolves.
 
-#include "latent_attn.h"
+#include "head_matvec.h"
 #include "latent_attn_block_f32.h"
 #include "latent_attn_simd.h"
 
@@ -43,47 +43,50 @@ struct block_i16 {
     typedef int16_t segment[ROWS][SEG];          // the block's rows, one segment
     typedef int32_t query_pairs[SEG / 2][COLS];  // two int16 of neighbouring dimensions
 
-    const latent_problem & p;
-    int64_t                n_latent;      // segments of the latent part
-    int64_t                n_seg;         // and with k_pe
-    int64_t                rank_pad;
-    int64_t                n_group;       // of COLS columns
-    segment *              c;             // [n_seg]
-    query_pairs *          q;             // [n_group][n_seg]
-    float *                q_scale;       // [n_group][n_seg][COLS]
-    float *                row;           // one row in float
-    float *                latent_scale;  // [ROWS]
-    float *                pe_scale;      // [ROWS]
-    const char *           next[ROWS];    // the rows of the next block, to be fetched meanwhile
+    int64_t       first_part;    // dimensions of the first part of a row, and of the second; multiples of 32
+    int64_t       second_part;
+    int64_t       n_first;       // segments of the first part
+    int64_t       n_seg;         // and of both
+    int64_t       value_pad;     // floats from column to column of o
+    segment *     c;             // [n_seg]
+    query_pairs * q;             // [groups][n_seg]
+    float *       q_scale;       // [groups][n_seg][COLS]
+    float *       row;           // one row in float
+    float *       first_scale;   // [ROWS]
+    float *       second_scale;  // [ROWS]
+    const char *  next[ROWS];    // the rows of the next block, to be fetched meanwhile
+    int64_t       next_bytes;    // of a row
 
     static int64_t segments(int64_t n) { return (n + SEG - 1) / SEG; }
 
-    static size_t scratch_bytes(const latent_problem & p, int64_t n_col_pad) {
-        const int64_t n_seg = segments(p.rank) + segments(p.rope);
+    static size_t scratch_bytes(int64_t first_part, int64_t second_part, int64_t n_col_pad) {
+        const int64_t n_seg = segments(first_part) + segments(second_part);
         const int64_t n_q   = n_col_pad / COLS * n_seg;
         return n_seg * sizeof(segment) + n_q * sizeof(query_pairs) + n_q * COLS * sizeof(float) +
                n_seg * SEG * sizeof(float) + 2 * ROWS * sizeof(float);
     }
 
-    block_i16(const latent_problem & problem, int64_t n_col_pad, void * scratch) :
-        p(problem),
-        n_latent(segments(p.rank)),
-        n_seg(n_latent + segments(p.rope)),
-        rank_pad(GGML_PAD(p.rank, 32)),
-        n_group(n_col_pad / COLS) {
+    block_i16(int64_t first_part, int64_t second_part, int64_t n_col_pad, void * scratch) :
+        first_part(first_part),
+        second_part(second_part),
+        n_first(segments(first_part)),
+        n_seg(n_first + segments(second_part)),
+        value_pad(GGML_PAD(first_part, 32)),
+        next_bytes(0) {
         c            = (segment *) scratch;
         q            = (query_pairs *) (c + n_seg);
-        q_scale      = (float *) (q + n_group * n_seg);
-        row          = q_scale + n_group * n_seg * COLS;
-        latent_scale = row + n_seg * SEG;
-        pe_scale     = latent_scale + ROWS;
-        memset(scratch, 0, (char *) (pe_scale + ROWS) - (char *) scratch);
+        q_scale      = (float *) (q + n_col_pad / COLS * n_seg);
+        row          = q_scale + n_col_pad / COLS * n_seg * COLS;
+        first_scale  = row + n_seg * SEG;
+        second_scale = first_scale + ROWS;
+        memset(scratch, 0, (char *) (second_scale + ROWS) - (char *) scratch);
+        announce(nullptr, 0, 0);
     }
 
-    // dimensions of segment i: the latent's last one and k_pe's last one may be short
+    // dimensions of segment i: the last one of a part may be short
     range dimensions(int64_t i) const {
-        const int64_t begin = i < n_latent ? i * SEG : p.rank + (i - n_latent) * SEG;
-        const int64_t stop  = i < n_latent ? p.rank : p.width;
+        const int64_t begin = i < n_first ? i * SEG : first_part + (i - n_first) * SEG;
+        const int64_t stop  = i < n_first ? first_part : first_part + second_part;
         return { begin, begin + SEG < stop ? begin + SEG : stop };
     }
 
@@ -91,19 +94,16 @@ struct block_i16 {
     // queries
     //
 
-    // queries [width][n_group * COLS]
-    void set_queries(const float * queries) {
-        for (int64_t g = 0; g < n_group; g++) {
-            for (int64_t i = 0; i < n_seg; i++) {
-                pack_queries(queries + g * COLS, dimensions(i), q[g * n_seg + i], q_scale + (g * n_seg + i) * COLS);
-            }
+    // columns of one group: dimension d of column i is at queries[d * stride + i]
+    void set_queries(int64_t group, const float * queries, int64_t stride) {
+        for (int64_t i = 0; i < n_seg; i++) {
+            pack_queries(queries, stride, dimensions(i), q[group * n_seg + i], q_scale + (group * n_seg + i) * COLS);
         }
     }
 
-    void pack_queries(const float * queries, range dims, query_pairs & pairs, float * scale) const {
-        const int64_t stride = n_group * COLS;
-        __m512        sum    = _mm512_setzero_ps();
-        __m512        max    = _mm512_setzero_ps();
+    static void pack_queries(const float * queries, int64_t stride, range dims, query_pairs & pairs, float * scale) {
+        __m512 sum = _mm512_setzero_ps();
+        __m512 max = _mm512_setzero_ps();
         for (int64_t d = dims.begin; d < dims.end; d++) {
             const __m512 x = _mm512_abs_ps(_mm512_loadu_ps(queries + d * stride));
             sum            = _mm512_add_ps(sum, x);
@@ -144,18 +144,22 @@ struct block_i16 {
                 const auto at = [&](int64_t d) {
                     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) (rows[r] + 2 * d)));
                 };
-                load_row(at, r);
+                load_values(at, r);
             } else {
-                row_to_f32(type, rows[r], 0, p.width, row);
-                load_row([&](int64_t d) { return _mm512_loadu_ps(row + d); }, r);
+                row_to_f32(type, rows[r], 0, first_part + second_part, row);
+                load_row(row, row + first_part, r);
             }
         }
-        // the other row of the last pair meets a weight of zero, but must be a number of the right size
     }
 
-    template <class values> void load_row(values at, int r) {
-        latent_scale[r] = load_part(at, { 0, p.rank }, 0, r);
-        pe_scale[r]     = load_part(at, { p.rank, p.width }, n_latent, r);
+    void load_row(const float * first, const float * second, int r) {
+        const int64_t split = first_part;
+        load_values([=](int64_t d) { return _mm512_loadu_ps(d < split ? first + d : second + (d - split)); }, r);
+    }
+
+    template <class values> void load_values(values at, int r) {
+        first_scale[r]  = load_part(at, { 0, first_part }, 0, r);
+        second_scale[r] = load_part(at, { first_part, first_part + second_part }, n_first, r);
     }
 
     template <class values> float load_part(values at, range dims, int64_t first_seg, int r) {
@@ -183,32 +187,34 @@ struct block_i16 {
     // scores
     //
 
-    // the rows that will be loaded next; the ones past n repeat the last
-    void announce(const char * const * rows, int n) {
+    // the rows that will be loaded next; the places past n repeat the last
+    void announce(const char * const * rows, int n, int64_t bytes) {
         for (int r = 0; r < ROWS; r++) {
-            next[r] = n > 0 ? rows[r < n ? r : n - 1] : nullptr;
+            next[r] = n > 0 ? rows[r < n ? r : n - 1] : (const char *) c;
         }
+        next_bytes = n > 0 ? bytes : 0;
     }
 
-    void scores(int64_t first_col, int n, float * s) const {
-        const int64_t g             = first_col / COLS;
-        const int64_t segment_bytes = p.cache->nb[1] / n_seg;
+    // s[row * s_stride + col]; rows past n, to a multiple of QK_ROWS, are written too and mean nothing
+    void scores(int64_t group, int n, float * s, int64_t s_stride) const {
         for (int r = 0; r < n; r += QK_ROWS) {
-            memset(s + r * COLS, 0, QK_ROWS * COLS * sizeof(float));
             for (int64_t i = 0; i < n_seg; i++) {
-                score_tile((const int32_t *) c[i][r], q[g * n_seg + i], q_scale + (g * n_seg + i) * COLS,
-                           (i < n_latent ? latent_scale : pe_scale) + r, s + r * COLS, next + r, i * segment_bytes);
+                score_tile((const int32_t *) c[i][r], q[group * n_seg + i], q_scale + (group * n_seg + i) * COLS,
+                           (i < n_first ? first_scale : second_scale) + r, s + r * s_stride, s_stride, i == 0, next + r,
+                           i * (next_bytes / n_seg));
             }
         }
     }
 
-    // s[row][col] += row_scale[row] * q_scale[col] * rows[row] . q[col], over one segment. On the way two
+    // adds row_scale[row] * q_scale[col] * rows[row] . q[col] of one segment to s. On the way two
     // cache lines of each of the next block's rows are fetched: memory works while the multipliers do.
     static void score_tile(const int32_t *      rows,
                            const query_pairs &  qs,
                            const float *        q_scale,
                            const float *        row_scale,
                            float *              s,
+                           int64_t              s_stride,
+                           bool                 is_first,
                            const char * const * next,
                            int64_t              next_offset) {
         static_assert(SEG / 2 == 2 * QK_ROWS, "one fetch a step");
@@ -225,8 +231,9 @@ struct block_i16 {
         }
         const __m512 scale = _mm512_loadu_ps(q_scale);
         for (int r = 0; r < QK_ROWS; r++) {
-            const __m512 x = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r]), _mm512_set1_ps(row_scale[r]));
-            _mm512_storeu_ps(s + r * COLS, _mm512_fmadd_ps(x, scale, _mm512_loadu_ps(s + r * COLS)));
+            const __m512 x   = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r]), _mm512_set1_ps(row_scale[r]));
+            const __m512 old = is_first ? _mm512_setzero_ps() : _mm512_loadu_ps(s + r * s_stride);
+            _mm512_storeu_ps(s + r * s_stride, _mm512_fmadd_ps(x, scale, old));
         }
     }
 
@@ -234,15 +241,15 @@ struct block_i16 {
     // values
     //
 
-    // o {COLS, rank_pad}, with the dimensions of every 32 in the order of the unpack instructions until finish()
+    // o {COLS, value_pad}, with the dimensions of every 32 in the order of the unpack instructions until finish()
     void accumulate(const float * w, int n, const float * corr, float * o) const {
         alignas(64) int32_t pairs[ROWS / 2][COLS];
         alignas(64) float   scale[COLS];
         pack_weights(w, n, pairs, scale);
-        for (int64_t d = 0; d < rank_pad; d += 32) {
+        for (int64_t d = 0; d < value_pad; d += 32) {
             for (int col = 0; col < COLS; col += PV_COLS) {
                 value_tile(&c[d / SEG][0][d % SEG], (n + 1) / 2, pairs[0] + col, scale + col, corr + col,
-                           o + col * rank_pad + d, rank_pad);
+                           o + col * value_pad + d, value_pad);
             }
         }
     }
@@ -251,15 +258,15 @@ struct block_i16 {
         __m512 sum = _mm512_setzero_ps();
         __m512 max = _mm512_setzero_ps();
         for (int r = 0; r < n; r++) {
-            const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(w + r * COLS), _mm512_set1_ps(latent_scale[r]));
+            const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(w + r * COLS), _mm512_set1_ps(first_scale[r]));
             sum            = _mm512_add_ps(sum, x);
             max            = _mm512_max_ps(max, x);
         }
         const __m512 factor = fixed_point(sum, max, scale);
         for (int r = 0; r < n; r += 2) {
-            const __m512 even = _mm512_mul_ps(_mm512_loadu_ps(w + r * COLS), _mm512_set1_ps(latent_scale[r]));
+            const __m512 even = _mm512_mul_ps(_mm512_loadu_ps(w + r * COLS), _mm512_set1_ps(first_scale[r]));
             const __m512 odd =
-                r + 1 < n ? _mm512_mul_ps(_mm512_loadu_ps(w + (r + 1) * COLS), _mm512_set1_ps(latent_scale[r + 1])) :
+                r + 1 < n ? _mm512_mul_ps(_mm512_loadu_ps(w + (r + 1) * COLS), _mm512_set1_ps(first_scale[r + 1])) :
                             _mm512_setzero_ps();
             _mm512_storeu_si512(pairs[r / 2], pair(even, odd, factor));
         }
@@ -303,7 +310,7 @@ struct block_i16 {
     void finish(float * o) const {
         const __m512i first  = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
         const __m512i second = _mm512_setr_epi32(8, 9, 10, 11, 24, 25, 26, 27, 12, 13, 14, 15, 28, 29, 30, 31);
-        for (int64_t i = 0; i < COLS * rank_pad; i += 32) {
+        for (int64_t i = 0; i < COLS * value_pad; i += 32) {
             const __m512 a = _mm512_loadu_ps(o + i);
             const __m512 b = _mm512_loadu_ps(o + i + 16);
             _mm512_storeu_ps(o + i, _mm512_permutex2var_ps(a, first, b));

@@ -14,7 +14,7 @@
 #include "latent_attn_block_f32.h"
 #include "latent_attn_block_i16.h"
 #include "latent_attn_simd.h"
-#include "simd-mappings.h"
+#include "latent_attn_softmax.h"
 
 #include <cmath>
 #include <cstring>
@@ -26,13 +26,6 @@ namespace {
 size_t pad64(size_t bytes) {
     return GGML_PAD(bytes, 64);
 }
-
-#if defined(PLM_BLOCK_I16)
-// an f32 cache was asked for to keep every bit
-bool use_i16(const latent_problem & p) {
-    return p.cache->type != GGML_TYPE_F32 && p.rank % 32 == 0 && p.rope % 32 == 0;
-}
-#endif
 
 // where things are in params->wdata
 struct decode_layout {
@@ -46,7 +39,7 @@ struct decode_layout {
     size_t  scratch_bytes;
     size_t  total;
 
-    decode_layout(const latent_problem & p, int n_tasks) {
+    decode_layout(const latent_problem & p, int n_tasks, size_t attend_bytes) {
         n_col         = p.n_tps * p.n_head;
         n_col_pad     = GGML_PAD(n_col, COLS);
         rank_pad      = GGML_PAD(p.rank, 32);
@@ -54,26 +47,14 @@ struct decode_layout {
         visible       = queries + pad64(p.n_stream * p.width * n_col_pad * sizeof(float));
         partials      = visible + pad64(p.n_stream * (p.n_kv + 1) * sizeof(int32_t));
         scratch       = partials + (p.n_stream + n_tasks) * slot_floats() * sizeof(float);
-        scratch_bytes = attend_bytes(p);
-        if (scratch_bytes < heads_bytes(p)) {
-            scratch_bytes = heads_bytes(p);
-        }
-        total = scratch + n_tasks * scratch_bytes;
+        scratch_bytes = attend_bytes > heads_bytes(p) ? attend_bytes : heads_bytes(p);
+        total         = scratch + n_tasks * scratch_bytes;
     }
 
     // a slot: per group of columns o[COLS][rank_pad], max[COLS], sum[COLS]
     int64_t group_floats() const { return COLS * (rank_pad + 2); }
 
     int64_t slot_floats() const { return n_col_pad / COLS * group_floats(); }
-
-    size_t attend_bytes(const latent_problem & p) const {
-#if defined(PLM_BLOCK_I16)
-        if (use_i16(p)) {
-            return block_i16::scratch_bytes(p, n_col_pad);
-        }
-#endif
-        return block_f32::scratch_bytes(p, n_col_pad);
-    }
 
     // a vector of rank per token, and one expanded row of weights
     size_t heads_bytes(const latent_problem & p) const {
@@ -90,7 +71,7 @@ struct row_block {
     const char * data[MAX_ROWS];
 };
 
-struct decode {
+template <class block> struct decode {
     const latent_problem & p;
     const decode_layout    at;
     char *                 base;
@@ -99,10 +80,14 @@ struct decode {
 
     decode(const ggml_compute_params * params, const latent_problem & problem) :
         p(problem),
-        at(problem, params->nth),
+        at(problem, params->nth, attend_bytes(problem)),
         base((char *) params->wdata),
         ith(params->ith),
         nth(params->nth) {}
+
+    static size_t attend_bytes(const latent_problem & p) {
+        return block::scratch_bytes(p.rank, p.rope, GGML_PAD(p.n_tps * p.n_head, COLS));
+    }
 
     float * queries(int64_t stream) const { return (float *) (base + at.queries) + stream * p.width * at.n_col_pad; }
 
@@ -119,11 +104,10 @@ struct decode {
     void copy_pe(int64_t begin, int64_t end) const;
     void list_visible(int64_t stream) const;
 
-    range                       rows_of(int thread) const;
-    void                        attend() const;
-    void                        list_rows(int64_t stream, range rows, int most, row_block & b) const;
-    template <class block> void attend_with() const;
-    template <class block> void attend_rows(block & kernel, int64_t stream, range rows) const;
+    range rows_of(int thread) const;
+    void  attend() const;
+    void  list_rows(int64_t stream, range rows, int most, row_block & b) const;
+    void  attend_rows(block & kernel, int64_t stream, range rows) const;
 
     void finish() const;
     void merge(int64_t head, float * latent) const;
@@ -135,16 +119,11 @@ bool is_visible(const latent_problem & p, const char * mask, int64_t j) {
                                            ((const float *) mask)[j] != -INFINITY;
 }
 
-float mask_value(const latent_problem & p, const char * mask, int64_t j) {
-    return p.mask->type == GGML_TYPE_F16 ? GGML_CPU_FP16_TO_FP32(((const ggml_fp16_t *) mask)[j]) :
-                                           ((const float *) mask)[j];
-}
-
 //
 // prepare
 //
 
-void decode::list_visible(int64_t stream) const {
+template <class block> void decode<block>::list_visible(int64_t stream) const {
     int32_t * list = visible(stream);
     int32_t   n    = 0;
     for (int64_t j = 0; j < p.n_kv; j++) {
@@ -159,7 +138,7 @@ void decode::list_visible(int64_t stream) const {
 }
 
 // latent dimensions begin..end of one head's absorbed queries
-void decode::absorb(int64_t head, int64_t begin, int64_t end) const {
+template <class block> void decode<block>::absorb(int64_t head, int64_t begin, int64_t end) const {
     float *             out = (float *) scratch();
     float *             tmp = (float *) (scratch() + pad64(p.n_tokens * p.rank * sizeof(float)));
     const token_vectors y   = { out, end - begin };
@@ -174,7 +153,7 @@ void decode::absorb(int64_t head, int64_t begin, int64_t end) const {
     }
 }
 
-void decode::copy_pe(int64_t begin, int64_t end) const {
+template <class block> void decode<block>::copy_pe(int64_t begin, int64_t end) const {
     for (int64_t t = 0; t < p.n_tokens; t++) {
         float * q = queries(t / p.n_tps) + t % p.n_tps * p.n_head;
         for (int64_t d = begin; d < end; d++) {
@@ -186,7 +165,7 @@ void decode::copy_pe(int64_t begin, int64_t end) const {
 }
 
 // split by dimension, not by head: a line of queries (one dimension, all columns) belongs to one thread
-void decode::prepare() const {
+template <class block> void decode<block>::prepare() const {
     const int64_t whole = p.k_b_trans ? row_unit(p.k_b->type) : 16;
     const int64_t unit  = p.rank % whole == 0 ? whole : 1;
     const range   mine  = share(p.rank / unit, ith, nth);
@@ -215,44 +194,13 @@ void decode::prepare() const {
 //
 
 // visible rows of all streams in a row, cut into equal shares
-range decode::rows_of(int thread) const {
+template <class block> range decode<block>::rows_of(int thread) const {
     int64_t total = 0;
     for (int64_t s = 0; s < p.n_stream; s++) {
         total += n_visible(s);
     }
     return share(total, thread, nth);
 }
-
-// running softmax of one group of columns
-struct column_state {
-    float * max;
-    float * sum;
-
-    // scores become weights relative to the new maximum; corr is what the old weights must be multiplied with
-    void update(float * s, int n, float * corr) const {
-        for (int j = 0; j < COLS; j += VW) {
-            const vf old = vf_load(max + j);
-            vf       top = old;
-            for (int r = 0; r < n; r++) {
-                top = vf_max(top, vf_load(s + r * COLS + j));
-            }
-            const vf lowest = vf_splat(-INFINITY);
-            const vf pivot  = top == lowest ? vf{} : top;  // nothing visible so far: avoid inf - inf
-            const vf shrink = vf_exp(old - pivot);
-            vf       total  = vf_load(sum + j) * shrink;
-            for (int r = 0; r < n; r++) {
-                const vf w = vf_exp(vf_load(s + r * COLS + j) - pivot);
-                vf_store(s + r * COLS + j, w);
-                total += w;
-            }
-            vf_store(max + j, top);
-            vf_store(sum + j, total);
-            vf_store(corr + j, shrink);
-        }
-    }
-};
-
-enum class mask_kind { hidden, open, mixed };
 
 // adds the mask to a group's scores; says so when no column sees any row, or nothing had to be added
 mask_kind look_at_mask(const latent_problem & p,
@@ -289,7 +237,7 @@ void add_mask(const latent_problem & p,
 }
 
 // the first rows of the range, at most `most`
-void decode::list_rows(int64_t stream, range rows, int most, row_block & b) const {
+template <class block> void decode<block>::list_rows(int64_t stream, range rows, int most, row_block & b) const {
     b.n = (int) (rows.size() < most ? rows.size() : most);
     for (int r = 0; r < b.n; r++) {
         b.index[r] = visible(stream)[rows.begin + r];
@@ -297,7 +245,7 @@ void decode::list_rows(int64_t stream, range rows, int most, row_block & b) cons
     }
 }
 
-template <class block> void decode::attend_rows(block & kernel, int64_t stream, range rows) const {
+template <class block> void decode<block>::attend_rows(block & kernel, int64_t stream, range rows) const {
     static_assert(block::ROWS <= MAX_ROWS, "row_block is too small");
     float * partial = slot(stream + ith);
     for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
@@ -307,7 +255,9 @@ template <class block> void decode::attend_rows(block & kernel, int64_t stream, 
             group[COLS * at.rank_pad + i] = -INFINITY;
         }
     }
-    kernel.set_queries(queries(stream));
+    for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
+        kernel.set_queries(g, queries(stream) + g * COLS, at.n_col_pad);
+    }
 
     row_block blocks[2];
     list_rows(stream, rows, block::ROWS, blocks[0]);
@@ -317,7 +267,7 @@ template <class block> void decode::attend_rows(block & kernel, int64_t stream, 
         rows.begin += b.n;
         list_rows(stream, rows, block::ROWS, next);
         kernel.load_rows(p.cache->type, b.data, b.n);
-        kernel.announce(next.data, next.n);
+        kernel.announce(next.data, next.n, p.cache->nb[1]);
 
         for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
             const mask_kind mask = look_at_mask(p, stream, g * COLS, at.n_col, b);
@@ -327,7 +277,7 @@ template <class block> void decode::attend_rows(block & kernel, int64_t stream, 
             float *           group = partial + g * at.group_floats();
             alignas(64) float s[block::ROWS * COLS];
             alignas(64) float corr[COLS];
-            kernel.scores(g * COLS, b.n, s);
+            kernel.scores(g, b.n, s, COLS);
             if (mask == mask_kind::mixed) {
                 add_mask(p, stream, g * COLS, at.n_col, b, s);
             }
@@ -341,19 +291,9 @@ template <class block> void decode::attend_rows(block & kernel, int64_t stream, 
     }
 }
 
-void decode::attend() const {
-#if defined(PLM_BLOCK_I16)
-    if (use_i16(p)) {
-        attend_with<block_i16>();
-        return;
-    }
-#endif
-    attend_with<block_f32>();
-}
-
-template <class block> void decode::attend_with() const {
+template <class block> void decode<block>::attend() const {
     const range mine = rows_of(ith);
-    block       kernel(p, at.n_col_pad, scratch());
+    block       kernel(p.rank, p.rope, at.n_col_pad, scratch());
     int64_t     first = 0;  // of this stream, in the numbering of `mine`
     for (int64_t s = 0; s < p.n_stream; s++) {
         const int64_t n     = n_visible(s);
@@ -371,7 +311,7 @@ template <class block> void decode::attend_with() const {
 //
 
 // latent[token] = weighted mean of the latents, from the partial results of all threads
-void decode::merge(int64_t head, float * latent) const {
+template <class block> void decode<block>::merge(int64_t head, float * latent) const {
     memset(latent, 0, p.n_tokens * p.rank * sizeof(float));
     int64_t first = 0;
     for (int64_t s = 0; s < p.n_stream; s++) {
@@ -405,7 +345,7 @@ void decode::merge(int64_t head, float * latent) const {
     }
 }
 
-void decode::finish() const {
+template <class block> void decode<block>::finish() const {
     float *     latent = (float *) scratch();
     float *     tmp    = (float *) (scratch() + pad64(p.n_tokens * p.rank * sizeof(float)));
     const range mine   = share(p.n_head * p.v, ith, nth);
@@ -420,19 +360,38 @@ void decode::finish() const {
     }
 }
 
+template <class block> void run(const ggml_compute_params * params, const latent_problem & p) {
+    const decode<block> d(params, p);
+    d.prepare();
+    ggml_barrier(params->threadpool);
+    d.attend();
+    ggml_barrier(params->threadpool);
+    d.finish();
+}
+
+template <class block> size_t work_size(const latent_problem & p, int n_tasks) {
+    return decode_layout(p, n_tasks, decode<block>::attend_bytes(p)).total;
+}
+
 }  // namespace
 
 void latent_attn_decode(const ggml_compute_params * params, const latent_problem & p) {
-    const decode run(params, p);
-    run.prepare();
-    ggml_barrier(params->threadpool);
-    run.attend();
-    ggml_barrier(params->threadpool);
-    run.finish();
+#if defined(PLM_BLOCK_I16)
+    if (fits_i16(p)) {
+        run<block_i16>(params, p);
+        return;
+    }
+#endif
+    run<block_f32>(params, p);
 }
 
 size_t latent_attn_decode_work_size(const latent_problem & p, int n_tasks) {
-    return decode_layout(p, n_tasks).total;
+#if defined(PLM_BLOCK_I16)
+    if (fits_i16(p)) {
+        return work_size<block_i16>(p, n_tasks);
+    }
+#endif
+    return work_size<block_f32>(p, n_tasks);
 }
 
 }  // namespace plm

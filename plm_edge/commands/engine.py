@@ -12,7 +12,9 @@ from plm_edge.commands import _engine_patches
 from plm_edge.commands._data import DryRunFlag, JsonFlag
 from plm_edge.errors import InputError, ToolError
 
-app = typer.Typer(no_args_is_help=True, help="Build, list, test and clean up the engine.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Build, list, test and clean up the engine."
+)
 app.add_typer(_engine_patches.app, name="patches")
 
 StockFlag = Annotated[bool, typer.Option("--stock", help="Upstream's engine, without patches.")]

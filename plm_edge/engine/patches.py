@@ -185,7 +185,7 @@ def _sources(folder: Path) -> tuple[tuple[str, str], ...]:
 
 def copy_sources(patch_set: PatchSet, tree: Path) -> None:
     """Copy `src/` into the tree; a file that upstream has too is refused."""
-    for name, _ in patch_set.sources:
+    for name, digest in patch_set.sources:
         target = tree / name
         if target.exists():
             raise InputError(
@@ -194,6 +194,7 @@ def copy_sources(patch_set: PatchSet, tree: Path) -> None:
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(patch_set.folder / "src" / name, target)
+        _require_unchanged(patch_set.folder / "src" / name, target, digest)
 
 
 def apply_all(patch_set: PatchSet, tree: Path) -> None:
@@ -209,6 +210,7 @@ def apply(patch: Patch, tree: Path) -> str:
     git exits 0 after skipping a patch when it thinks the tree lies inside another repository,
     so its words and the files themselves are checked as well.
     """
+    _require_unchanged(patch.path, patch.path, patch.sha256)
     before = {name: _digest(tree / name) for name in patch.files}
     done = git_apply(patch.path, tree)
     unchanged = [name for name in patch.files if _digest(tree / name) == before[name]]
@@ -236,6 +238,12 @@ def git_apply(patch: Path, tree: Path) -> shell.Completed:
             hint="plm-edge engine patches refresh",
         )
     return done
+
+
+def _require_unchanged(path: Path, copy: Path, digest: str) -> None:
+    # The engine's key was made from what was read first; an editor may have saved since.
+    if _digest(copy) != digest:
+        raise InputError(f"{path}: changed during the build", hint="plm-edge engine build")
 
 
 def _reject(stderr: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from plm_edge import schema, shell
 from plm_edge.engine import source
-from plm_edge.engine.patches import PATCH_LIMIT_BYTES, SERIES_NAME, PatchSet
+from plm_edge.engine.patches import PATCH_LIMIT_BYTES, PatchSet
 from plm_edge.engine.source import Notify, silent
 from plm_edge.engine.upstream import PIN_NAME, Pin
 from plm_edge.errors import InputError, ToolError
@@ -76,13 +76,14 @@ def export(patch_set: PatchSet, repository: Path, target: Path) -> list[str]:
             hint=f"git -C {repository} log base..HEAD",
         )
     changed = []
-    target.mkdir(parents=True, exist_ok=True)
+    if target.resolve() != patch_set.folder.resolve():
+        shutil.copytree(patch_set.folder, target, dirs_exist_ok=True)
     for commit, patch in zip(listed, patch_set.patches, strict=True):
         text = _format(repository, commit)
         if text.encode() != read_bytes(patch.path, limit_bytes=PATCH_LIMIT_BYTES):
             changed.append(patch.path.name)
         write_text_atomic(target / patch.path.name, text)
-    _write_rest(patch_set, repository.parent / PIN_NAME, target)
+    write_text_atomic(target / PIN_NAME, (repository.parent / PIN_NAME).read_text(encoding="utf-8"))
     return changed
 
 
@@ -94,14 +95,6 @@ def clean(scratch: Path) -> None:
 def _format(repository: Path, commit: str) -> str:
     options = ["-1", "--stdout", "-N", "--zero-commit", "--no-signature", "--full-index"]
     return _git(repository, "format-patch", *options, commit).stdout
-
-
-def _write_rest(patch_set: PatchSet, pin_file: Path, target: Path) -> None:
-    names = [patch.path.name for patch in patch_set.patches]
-    write_text_atomic(target / SERIES_NAME, "".join(f"{name}\n" for name in names))
-    write_text_atomic(target / PIN_NAME, pin_file.read_text(encoding="utf-8"))
-    if target.resolve() != patch_set.folder.resolve() and (patch_set.folder / "src").is_dir():
-        shutil.copytree(patch_set.folder / "src", target / "src", dirs_exist_ok=True)
 
 
 def _git(repository: Path, *arguments: str) -> shell.Completed:

@@ -1,0 +1,1 @@
+"""Talking to a model: conversations, the terminal chat, and the HTTP server."""

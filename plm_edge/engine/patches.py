@@ -248,7 +248,8 @@ def _require_unchanged(path: Path, copy: Path, digest: str) -> None:
 
 def _reject(stderr: str) -> str:
     errors = [line[7:] for line in stderr.splitlines() if line.startswith("error: ")]
-    return "; ".join(errors) or stderr.strip()
+    # "while searching for:" is followed by the hunk itself, which belongs in no message
+    return "; ".join(line for line in errors if not line.endswith(":")) or stderr.strip()
 
 
 def _digest(path: Path) -> str | None:

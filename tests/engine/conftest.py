@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,10 @@ def hook(name: str, old: str, new: str, *, subject: str = "change name") -> str:
     return HEADER.format(subject=subject) + f"\ndiff --git a/{name} b/{name}\n" + "".join(lines)
 
 
-def tar_gz(members: dict[str, str | tarfile.TarInfo]) -> bytes:
+Members = Mapping[str, str | tarfile.TarInfo]
+
+
+def tar_gz(members: Members) -> bytes:
     """An archive of text files, and of members given whole."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
@@ -98,9 +101,10 @@ class Mini:
     def sdist(self) -> Path:
         return self.cache / "downloads" / f"{STEM}.tar.gz"
 
-    def publish(self, files: dict[str, str], extra: dict[str, tarfile.TarInfo] | None = None) -> None:
+    def publish(self, files: dict[str, str], extra: Members | None = None) -> None:
         """Put an sdist with this tree into the cache and pin it."""
-        content = tar_gz({**{f"{TREE}/{name}": text for name, text in files.items()}, **(extra or {})})
+        tree: Members = {f"{TREE}/{name}": text for name, text in files.items()}
+        content = tar_gz({**tree, **(extra or {})})
         self.sdist.parent.mkdir(parents=True, exist_ok=True)
         self.sdist.write_bytes(content)
         self.pin(hashlib.sha256(content).hexdigest())

@@ -1,0 +1,111 @@
+"""Runs the pieces of a conversion over all cores and puts each where it belongs in the file.
+
+A piece reads, computes and writes on its own (numpy and the kernel both let go of Python's lock),
+so memory is bounded by the number of workers and the result does not depend on their order.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+from plm_edge.console import Progress
+from plm_edge.convert.encode import Bytes
+from plm_edge.convert.gguf_output import FileLayout
+from plm_edge.errors import InputError
+
+# At the true shape a worker holds about 100 MB (one transposed FFN matrix and its pieces).
+_WORKERS_LIMIT = 4
+_READ_BYTES = 16 << 20
+
+Chunk = tuple[int, Bytes]
+"""(offset in the file, content)"""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of the work: makes chunks of the file, `size_bytes` in all."""
+
+    size_bytes: int
+    make: Callable[[], Iterable[Chunk]]
+
+
+def write_file(
+    path: Path,
+    layout: FileLayout,
+    pieces: Sequence[Piece],
+    progress: Progress,
+    *,
+    verify: bool = False,
+) -> None:
+    """Write header and pieces to `path`; with `verify` read everything back and compare.
+
+    Raises what a piece raises, after the running ones have ended.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    try:
+        _write_all(handle, memoryview(layout.header), 0)
+        os.ftruncate(handle, layout.size_bytes)
+        checksums = _run(handle, pieces, progress)
+        if verify:
+            _read_back(handle, path, checksums)
+    finally:
+        os.close(handle)
+
+
+def _run(handle: int, pieces: Sequence[Piece], progress: Progress) -> list[tuple[int, int, int]]:
+    total, done = sum(piece.size_bytes for piece in pieces), 0
+    checksums: list[tuple[int, int, int]] = []
+    progress(0, total)
+    with ThreadPoolExecutor(workers()) as pool:
+        try:
+            futures = {pool.submit(_run_piece, handle, piece): piece for piece in pieces}
+            for future in as_completed(futures):
+                checksums += future.result()
+                done += futures[future].size_bytes
+                progress(done, total)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return checksums
+
+
+def workers() -> int:
+    """Threads to use: the cores this process may run on, within reason."""
+    return max(1, min(_WORKERS_LIMIT, len(os.sched_getaffinity(0))))
+
+
+def _run_piece(handle: int, piece: Piece) -> list[tuple[int, int, int]]:
+    written = []
+    for offset, content in piece.make():
+        view = memoryview(content.data)
+        _write_all(handle, view, offset)
+        written.append((offset, len(view), zlib.crc32(view)))
+    return written
+
+
+def _write_all(handle: int, view: memoryview, offset: int) -> None:
+    while view:
+        count = os.pwrite(handle, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def _read_back(handle: int, path: Path, checksums: list[tuple[int, int, int]]) -> None:
+    for offset, size_bytes, expected in sorted(checksums):
+        found = 0
+        for part in _parts(handle, offset, size_bytes):
+            found = zlib.crc32(part, found)
+        if found != expected:
+            raise InputError(
+                f"{path}: reading back {size_bytes} bytes at {offset} gave other bytes than "
+                "were written; the disk or its memory is at fault"
+            )
+
+
+def _parts(handle: int, offset: int, size_bytes: int) -> Iterator[bytes]:
+    for start in range(0, size_bytes, _READ_BYTES):
+        yield os.pread(handle, min(_READ_BYTES, size_bytes - start), offset + start)

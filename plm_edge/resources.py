@@ -16,19 +16,21 @@ from plm_edge.errors import ConfigError, InputError
 from plm_edge.paths import config_dir
 from plm_edge.schema import read_toml
 
-Kind = Literal["converters", "quant", "devices", "patches"]
+Kind = Literal["converters", "quant", "devices", "patches", "training"]
 
 NOUNS: dict[Kind, str] = {
     "converters": "converter",
     "quant": "recipe",
     "devices": "device",
     "patches": "patch",
+    "training": "training recipe",
 }
 _SUFFIX: dict[Kind, str] = {
     "converters": ".toml",
     "quant": ".toml",
     "devices": ".toml",
     "patches": ".patch",
+    "training": ".toml",
 }
 
 _overlay: Path | None = None

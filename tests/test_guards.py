@@ -27,7 +27,7 @@ ALLOWED = {
     "report": CORE,
     "tune": CORE | {"engine", "device", "model"},
 }
-DATA_FOLDERS = ("converters", "quant", "devices", "patches")
+DATA_FOLDERS = ("converters", "quant", "devices", "patches", "training")
 
 
 def modules() -> list[Path]:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra `torch`: make test WITH_TORCH=1")
-
-from plm_edge.model.reference import Reference  # noqa: E402
+torch.set_num_threads(1)  # threads only wait for each other on tensors this small
 
 from plm_edge.model import checkpoint, plm  # noqa: E402
+from plm_edge.model.reference import Reference  # noqa: E402
 from plm_edge.shape import PlmShape  # noqa: E402
 
 TINY = PlmShape(64, 3, 4, 32, 16, 8, 24, 128, 96, 256, 10000.0, 1e-6)

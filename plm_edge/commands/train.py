@@ -1,0 +1,98 @@
+"""`plm-edge train`: pre-training and fine-tuning of PLM from recipes (extra `torch`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plm_edge import console
+from plm_edge.commands._data import JsonFlag, NameArgument, add_data_commands
+from plm_edge.errors import MissingToolError
+from plm_edge.resources import Resource
+
+app = typer.Typer(help="Train PLM from a recipe; resumable (extra: torch).", no_args_is_help=True)
+
+
+def _load(resource: Resource) -> Any:
+    from plm_edge import resources, schema
+    from plm_edge.model.recipe import TrainRecipe
+
+    return schema.build(resources.read_table(resource), TrainRecipe, resource.path)
+
+
+def _find(name: str) -> Any:
+    from plm_edge import resources
+
+    return _load(resources.find("training", name))
+
+
+def _require_torch() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise MissingToolError(
+            "training needs PyTorch, which is not installed", hint="pip install 'plm-edge[torch]'"
+        )
+
+
+add_data_commands(app, "training", _load)
+
+
+@app.command("run", help="Train; run again after an interruption, it goes on where it stopped.")
+def run(
+    recipe: NameArgument,
+    data: Annotated[Path, typer.Option(help="Folder of token shards.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    start_from: Annotated[Path | None, typer.Option(help="Checkpoint to fine-tune.")] = None,
+    strategy: Annotated[str, typer.Option(help="ddp or fsdp, under torchrun.")] = "ddp",
+    stop_after: Annotated[int | None, typer.Option(help="Steps of this call.")] = None,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
+) -> None:
+    _require_torch()
+    from plm_edge.model.trainer import Job, run_job
+
+    chosen = _find(recipe)
+    job = Job(chosen, data, output, start_from, "fsdp" if strategy == "fsdp" else "ddp", stop_after)
+    with console.step_progress(f"train {recipe}") as progress:
+
+        def show(row: dict[str, Any]) -> None:
+            progress(row["step"] + 1, chosen.steps)
+
+        run_job(job, show, threads)
+
+
+@app.command("export", help="Write a run's newest weights as a Hugging Face folder in bf16.")
+def export(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    tokenizer: Annotated[Path, typer.Option(help="Folder with the tokenizer's files.")],
+) -> None:
+    _require_torch()
+    from plm_edge.model.export import export_run
+
+    export_run(run_folder, output, tokenizer)
+    print(output)
+
+
+@app.command("plan", help="Estimate memory, tokens, steps and time of a recipe; trains nothing.")
+def plan(
+    recipe: NameArgument,
+    devices: Annotated[int, typer.Option(min=1, help="Processes the run is spread over.")] = 1,
+    flops: Annotated[float, typer.Option(min=0, help="FLOP/s reached by all together.")] = 0.0,
+    strategy: Annotated[str, typer.Option(help="ddp or fsdp.")] = "fsdp",
+    as_json: JsonFlag = False,
+) -> None:
+    from plm_edge.model.budget import estimate
+
+    budget = estimate(_find(recipe), devices, flops, strategy == "fsdp")
+    if as_json:
+        console.print_json(budget.__dict__)
+        return
+    print(f"parameters         {budget.parameters:,}")
+    print(f"tokens             {budget.tokens:,} in {budget.steps:,} steps")
+    print(f"memory per device  {budget.bytes_per_device / 1e9:.1f} GB (estimate)")
+    print(f"arithmetic         {budget.flops:.3g} FLOP (estimate)")
+    if budget.hours:
+        print(f"time               {budget.hours:,.1f} h at {flops:.3g} FLOP/s (estimate)")

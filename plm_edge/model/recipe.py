@@ -1,0 +1,124 @@
+"""Training recipes: `training/*.toml` as frozen dataclasses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from plm_edge.model.schedule import Schedule
+from plm_edge.shape import PlmShape
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shard and how often it is drawn, relative to the others."""
+
+    shard: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise ValueError(f"weight = {self.weight}, expected above 0")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training on one mixture; `share` is its part of the recipe's steps."""
+
+    name: str
+    share: float
+    mixture: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share = {self.share}, expected above 0, at most 1")
+        if not self.mixture:
+            raise ValueError(f"phase {self.name!r} has no mixture")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Tokens of one optimizer step: sequences × length; `micro` of them are run at a time."""
+
+    sequences: int
+    length: int
+    micro: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.sequences, self.length) < 1 or self.micro < 0:
+            raise ValueError("sequences and length are at least 1")
+        if self.micro and self.sequences % self.micro:
+            raise ValueError(f"sequences = {self.sequences} is no multiple of micro = {self.micro}")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per optimizer step."""
+        return self.sequences * self.length
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW's settings; PLM's own script has betas 0.9 / 0.999, decay 0.1, clip 1.0."""
+
+    beta1: float = 0.9
+    beta2: float = 0.95
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    epsilon: float = 1e-8
+
+
+@dataclass(frozen=True)
+class TrainRecipe:
+    """Everything that decides a run's result, and nothing else."""
+
+    description: str
+    stage: Literal["pretrain", "sft"]
+    steps: int
+    batch: Batch
+    phases: tuple[Phase, ...]
+    schedule: Schedule = field(default_factory=Schedule)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    shape: PlmShape = field(default_factory=PlmShape)
+    seed: int = 0
+    initializer_std: float = 0.02
+    precision: Literal["f32", "bf16"] = "bf16"
+    validate_every: int = 100
+    save_every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps = {self.steps}, expected at least 1")
+        if abs(sum(phase.share for phase in self.phases) - 1) > 1e-6:
+            raise ValueError("the phases' shares do not add up to 1")
+        if self.batch.length > self.shape.max_position_embeddings:
+            raise ValueError(
+                f"batch.length = {self.batch.length} is above the shape's "
+                f"{self.shape.max_position_embeddings} positions"
+            )
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase that step belongs to."""
+        passed = 0.0
+        for phase in self.phases:
+            passed += phase.share
+            if step < round(passed * self.steps):
+                return phase
+        return self.phases[-1]
+
+    def fingerprint(self) -> str:
+        """Identifies the recipe: a resumed run must have the same."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differences(mine: dict[str, Any], theirs: dict[str, Any], where: str = "") -> list[str]:
+    """One line per value that two recipes (as tables) do not share."""
+    lines = []
+    for key in sorted(mine.keys() | theirs.keys()):
+        left, right = mine.get(key), theirs.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            lines += differences(left, right, f"{where}{key}.")
+        elif left != right:
+            lines.append(f"{where}{key}: {right!r} → {left!r}")
+    return lines

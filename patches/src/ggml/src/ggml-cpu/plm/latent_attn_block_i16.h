@@ -18,18 +18,27 @@
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 #    define PLM_BLOCK_I16
 
+#    include "simd-mappings.h"
+
+#    define GGML_COMMON_DECL_C
+#    include "ggml-common.h"
+
 #    include <immintrin.h>
 
 namespace plm {
 
+#    define PLM_NOINLINE __attribute__((noinline, flatten))
+
 // acc += two int16 products a lane. Written as instructions because gcc 12 copies and spills the accumulators
 // around the intrinsic, and does not fold the broadcast into it.
-static inline void dot_i16(__m512i & acc, __m512i a, __m512i b) {
+static inline __m512i dot_i16(__m512i acc, __m512i a, __m512i b) {
     asm("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+    return acc;
 }
 
-static inline void dot_i16(__m512i & acc, __m512i a, const int32_t * broadcast) {
+static inline __m512i dot_i16(__m512i acc, __m512i a, const int32_t * broadcast) {
     asm("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(a), "m"(*broadcast));
+    return acc;
 }
 
 struct block_i16 {
@@ -101,7 +110,11 @@ struct block_i16 {
         }
     }
 
-    static void pack_queries(const float * queries, int64_t stride, range dims, query_pairs & pairs, float * scale) {
+    PLM_NOINLINE static void pack_queries(const float * queries,
+                                          int64_t       stride,
+                                          range         dims,
+                                          query_pairs & pairs,
+                                          float *       scale) {
         __m512 sum = _mm512_setzero_ps();
         __m512 max = _mm512_setzero_ps();
         for (int64_t d = dims.begin; d < dims.end; d++) {
@@ -140,47 +153,93 @@ struct block_i16 {
 
     void load_rows(ggml_type type, const char * const * rows, int n) {
         for (int r = 0; r < n; r++) {
-            if (type == GGML_TYPE_F16) {
-                const auto at = [&](int64_t d) {
-                    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) (rows[r] + 2 * d)));
-                };
-                load_values(at, r);
-            } else {
-                row_to_f32(type, rows[r], 0, first_part + second_part, row);
-                load_row(row, row + first_part, r);
+            switch (type) {
+                case GGML_TYPE_F16:
+                    first_scale[r]  = load_f16((const uint16_t *) rows[r], first_part, 0, r);
+                    second_scale[r] = load_f16((const uint16_t *) rows[r] + first_part, second_part, n_first, r);
+                    break;
+                case GGML_TYPE_Q8_0:
+                    first_scale[r] = load_q8_0((const block_q8_0 *) rows[r], first_part, 0, r);
+                    second_scale[r] =
+                        load_q8_0((const block_q8_0 *) rows[r] + first_part / 32, second_part, n_first, r);
+                    break;
+                default:
+                    row_to_f32(type, rows[r], 0, first_part + second_part, row);
+                    load_row(row, row + first_part, r);
             }
         }
     }
 
     void load_row(const float * first, const float * second, int r) {
-        const int64_t split = first_part;
-        load_values([=](int64_t d) { return _mm512_loadu_ps(d < split ? first + d : second + (d - split)); }, r);
+        first_scale[r]  = load_f32(first, first_part, 0, r);
+        second_scale[r] = load_f32(second, second_part, n_first, r);
     }
 
-    template <class values> void load_values(values at, int r) {
-        first_scale[r]  = load_part(at, { 0, first_part }, 0, r);
-        second_scale[r] = load_part(at, { first_part, first_part + second_part }, n_first, r);
-    }
+    int16_t * place(int64_t first_seg, int r, int64_t d) const { return &c[first_seg + d / SEG][r][d % SEG]; }
 
-    template <class values> float load_part(values at, range dims, int64_t first_seg, int r) {
-        __m512  max0 = _mm512_setzero_ps();
-        __m512  max1 = _mm512_setzero_ps();
-        int64_t d    = dims.begin;
-        for (; d + 32 <= dims.end; d += 32) {
-            max0 = _mm512_max_ps(max0, _mm512_abs_ps(at(d)));
-            max1 = _mm512_max_ps(max1, _mm512_abs_ps(at(d + 16)));
-        }
-        const float   max   = _mm512_reduce_max_ps(_mm512_max_ps(max0, max1));
-        const float   scale = max > 1e-30f ? max / VALUE_MAX : 0.0f;
-        const __m512  inv   = _mm512_set1_ps(scale > 0.0f ? 1.0f / scale : 0.0f);
+    // of a part whose largest value is max; 0 if there is nothing but zeros
+    static float scale_of(float max) { return max > 1e-30f ? max / VALUE_MAX : 0.0f; }
+
+    static float inverse(float scale) { return scale > 0.0f ? 1.0f / scale : 0.0f; }
+
+    // 32 values as int16
+    static __m512i round_i16(__m512 a, __m512 b, __m512 factor) {
         const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-        for (d = 0; d + 32 <= dims.size(); d += 32) {
-            const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(at(dims.begin + d), inv));
-            const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(at(dims.begin + d + 16), inv));
-            _mm512_storeu_si512(&c[first_seg + d / SEG][r][d % SEG],
-                                _mm512_permutexvar_epi64(order, _mm512_packs_epi32(a, b)));
+        const __m512i lo    = _mm512_cvtps_epi32(_mm512_mul_ps(a, factor));
+        const __m512i hi    = _mm512_cvtps_epi32(_mm512_mul_ps(b, factor));
+        return _mm512_permutexvar_epi64(order, _mm512_packs_epi32(lo, hi));
+    }
+
+    float load_f32(const float * x, int64_t n, int64_t first_seg, int r) {
+        __m512 max = _mm512_setzero_ps();
+        for (int64_t d = 0; d < n; d += 16) {
+            max = _mm512_max_ps(max, _mm512_abs_ps(_mm512_loadu_ps(x + d)));
+        }
+        const float  scale  = scale_of(_mm512_reduce_max_ps(max));
+        const __m512 factor = _mm512_set1_ps(inverse(scale));
+        for (int64_t d = 0; d < n; d += 32) {
+            _mm512_storeu_si512(place(first_seg, r, d),
+                                round_i16(_mm512_loadu_ps(x + d), _mm512_loadu_ps(x + d + 16), factor));
         }
         return scale;
+    }
+
+    PLM_NOINLINE float load_f16(const uint16_t * x, int64_t n, int64_t first_seg, int r) {
+        // without their sign, halfs order like integers
+        const __m512i magnitude = _mm512_set1_epi16(0x7fff);
+        __m512i       max16     = _mm512_setzero_si512();
+        for (int64_t d = 0; d < n; d += 32) {
+            max16 = _mm512_max_epu16(max16, _mm512_and_si512(magnitude, _mm512_loadu_si512(x + d)));
+        }
+        const __m512 max    = _mm512_max_ps(_mm512_cvtph_ps(_mm512_castsi512_si256(max16)),
+                                            _mm512_cvtph_ps(_mm512_extracti64x4_epi64(max16, 1)));
+        const float  scale  = scale_of(_mm512_reduce_max_ps(max));
+        const __m512 factor = _mm512_set1_ps(inverse(scale));
+        for (int64_t d = 0; d < n; d += 32) {
+            _mm512_storeu_si512(place(first_seg, r, d),
+                                round_i16(_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) (x + d))),
+                                          _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *) (x + d + 16))), factor));
+        }
+        return scale;
+    }
+
+    // stays in integers: the block scales become 15-bit fractions of the largest one
+    PLM_NOINLINE float load_q8_0(const block_q8_0 * b, int64_t n, int64_t first_seg, int r) {
+        const int64_t n_blocks = n / QK8_0;
+        float         max      = 0.0f;
+        for (int64_t i = 0; i < n_blocks; i++) {
+            const float d = GGML_CPU_FP16_TO_FP32(b[i].d);
+            max           = d > max ? d : max;
+        }
+        const float fraction = max > 0.0f ? VALUE_MAX / max : 0.0f;
+        for (int64_t i = 0; i < n_blocks; i++) {
+            const int     m = (int) (GGML_CPU_FP16_TO_FP32(b[i].d) * fraction + 0.5f);
+            const __m512i q = _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *) b[i].qs));
+            // (256 q * m + 2^14) >> 15
+            _mm512_storeu_si512(place(first_seg, r, i * QK8_0),
+                                _mm512_mulhrs_epi16(_mm512_slli_epi16(q, 8), _mm512_set1_epi16((short) m)));
+        }
+        return fraction > 0.0f ? 128.0f / fraction : 0.0f;
     }
 
     //
@@ -208,33 +267,29 @@ struct block_i16 {
 
     // adds row_scale[row] * q_scale[col] * rows[row] . q[col] of one segment to s. On the way two
     // cache lines of each of the next block's rows are fetched: memory works while the multipliers do.
-    static void score_tile(const int32_t *      rows,
-                           const query_pairs &  qs,
-                           const float *        q_scale,
-                           const float *        row_scale,
-                           float *              s,
-                           int64_t              s_stride,
-                           bool                 is_first,
-                           const char * const * next,
-                           int64_t              next_offset) {
+    PLM_NOINLINE static void score_tile(const int32_t *      rows,
+                                        const query_pairs &  qs,
+                                        const float *        q_scale,
+                                        const float *        row_scale,
+                                        float *              s,
+                                        int64_t              s_stride,
+                                        bool                 is_first,
+                                        const char * const * next,
+                                        int64_t              next_offset) {
         static_assert(SEG / 2 == 2 * QK_ROWS, "one fetch a step");
         __m512i acc[QK_ROWS];
-        for (int r = 0; r < QK_ROWS; r++) {
-            acc[r] = _mm512_setzero_si512();
-        }
+        unroll<QK_ROWS>([&](auto r) { acc[r] = _mm512_setzero_si512(); });
         for (int d = 0; d < SEG / 2; d++) {
             const __m512i qv = _mm512_loadu_si512(qs[d]);
             _mm_prefetch(next[d / 2] + next_offset + d % 2 * 64, _MM_HINT_T1);
-            for (int r = 0; r < QK_ROWS; r++) {
-                dot_i16(acc[r], qv, rows + r * SEG / 2 + d);
-            }
+            unroll<QK_ROWS>([&](auto r) { acc[r] = dot_i16(acc[r], qv, rows + r * SEG / 2 + d); });
         }
         const __m512 scale = _mm512_loadu_ps(q_scale);
-        for (int r = 0; r < QK_ROWS; r++) {
+        unroll<QK_ROWS>([&](auto r) {
             const __m512 x   = _mm512_mul_ps(_mm512_cvtepi32_ps(acc[r]), _mm512_set1_ps(row_scale[r]));
             const __m512 old = is_first ? _mm512_setzero_ps() : _mm512_loadu_ps(s + r * s_stride);
             _mm512_storeu_ps(s + r * s_stride, _mm512_fmadd_ps(x, scale, old));
-        }
+        });
     }
 
     //
@@ -254,7 +309,7 @@ struct block_i16 {
         }
     }
 
-    void pack_weights(const float * w, int n, int32_t (*pairs)[COLS], float * scale) const {
+    PLM_NOINLINE void pack_weights(const float * w, int n, int32_t (*pairs)[COLS], float * scale) const {
         __m512 sum = _mm512_setzero_ps();
         __m512 max = _mm512_setzero_ps();
         for (int r = 0; r < n; r++) {
@@ -273,37 +328,35 @@ struct block_i16 {
     }
 
     // o[col][..32] = o * corr + scale * sum over rows of weight * row
-    static void value_tile(const int16_t * rows,
-                           int             n_pairs,
-                           const int32_t * weights,
-                           const float *   scale,
-                           const float *   corr,
-                           float *         o,
-                           int64_t         o_stride) {
+    PLM_NOINLINE static void value_tile(const int16_t * rows,
+                                        int             n_pairs,
+                                        const int32_t * weights,
+                                        const float *   scale,
+                                        const float *   corr,
+                                        float *         o,
+                                        int64_t         o_stride) {
         __m512i acc[PV_COLS][2];
-        for (int i = 0; i < PV_COLS; i++) {
-            acc[i][0] = _mm512_setzero_si512();
-            acc[i][1] = _mm512_setzero_si512();
-        }
+        unroll<PV_COLS>([&](auto i) { acc[i][0] = acc[i][1] = _mm512_setzero_si512(); });
         for (int r = 0; r < n_pairs; r++, rows += 2 * SEG, weights += COLS) {
             const __m512i a  = _mm512_loadu_si512(rows);
             const __m512i b  = _mm512_loadu_si512(rows + SEG);
             const __m512i lo = _mm512_unpacklo_epi16(a, b);
             const __m512i hi = _mm512_unpackhi_epi16(a, b);
-            for (int i = 0; i < PV_COLS; i++) {
+            unroll<PV_COLS>([&](auto i) {
                 const __m512i w = _mm512_set1_epi32(weights[i]);
-                dot_i16(acc[i][0], lo, w);
-                dot_i16(acc[i][1], hi, w);
-            }
+                acc[i][0]       = dot_i16(acc[i][0], lo, w);
+                acc[i][1]       = dot_i16(acc[i][1], hi, w);
+            });
         }
-        for (int i = 0; i < PV_COLS; i++, o += o_stride) {
+        unroll<PV_COLS>([&](auto i) {
             const __m512 factor = _mm512_set1_ps(scale[i]);
             const __m512 shrink = _mm512_set1_ps(corr[i]);
-            for (int j = 0; j < 2; j++) {
-                const __m512 old = _mm512_mul_ps(_mm512_loadu_ps(o + 16 * j), shrink);
-                _mm512_storeu_ps(o + 16 * j, _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[i][j]), factor, old));
-            }
-        }
+            unroll<2>([&](auto j) {
+                float *      y   = o + i * o_stride + 16 * j;
+                const __m512 old = _mm512_mul_ps(_mm512_loadu_ps(y), shrink);
+                _mm512_storeu_ps(y, _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc[i][j]), factor, old));
+            });
+        });
     }
 
     // puts the dimensions of o back in order

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #if defined(__AVX__)
 #    include <immintrin.h>
@@ -123,6 +124,15 @@ static inline void axpy_f32(float * y, float a, const float * x, int64_t n) {
     }
     for (; i < n; i++) {
         y[i] += a * x[i];
+    }
+}
+
+// f(0), f(1) .. f(N - 1) with constant arguments: small arrays that are indexed only by them stay in registers,
+// which a plain loop does not guarantee
+template <int N, class body> __attribute__((always_inline)) inline void unroll(body && f) {
+    if constexpr (N > 0) {
+        unroll<N - 1>(f);
+        f(std::integral_constant<int, N - 1>{});
     }
 }
 

@@ -17,7 +17,7 @@ struct column_state {
     float * sum;
 
     // scores become weights relative to the new maximum; corr is what the old weights must be multiplied with
-    void update(float * s, int n, float * corr) const {
+    __attribute__((noinline)) void update(float * s, int n, float * corr) const {
         for (int j = 0; j < COLS; j += VW) {
             const vf old = vf_load(max + j);
             vf       top = old;

@@ -14,7 +14,7 @@ from plm_edge.errors import InputError
 LIBRARY_VARIABLE = "LLAMA_CPP_LIB_PATH"
 
 # enum ggml_log_level of ggml.h
-_LEVEL_WARN, _LEVEL_ERROR, _LEVEL_CONTINUED = 2, 3, 5
+_LEVEL_ERROR, _LEVEL_CONTINUED = 4, 5
 _KEPT_LINES = 50
 
 
@@ -48,12 +48,11 @@ def load_library(lib_dir: Path, log: LlamaLog) -> Any:
 
     The binding picks its library once, when it is first imported, so a process has one engine.
     """
-    chosen = os.environ.get(LIBRARY_VARIABLE)
-    if "llama_cpp" in sys.modules and chosen != str(lib_dir):
-        raise InputError(f"this process already uses the engine in {chosen}")
     os.environ[LIBRARY_VARIABLE] = str(lib_dir)
     import llama_cpp.llama_cpp as binding
 
+    if Path(binding._base_path) != lib_dir:
+        raise InputError(f"this process already uses the engine in {binding._base_path}")
     _route_log(binding, log)
     binding.llama_backend_init()
     return binding

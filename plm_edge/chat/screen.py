@@ -56,9 +56,8 @@ class Screen:
     def notices(self, reply: Reply) -> None:
         """Say what happened that the user may not expect."""
         if reply.left_out_exchanges:
-            count = reply.left_out_exchanges
-            noun = "exchange" if count == 1 else "exchanges"
-            self.line(f"(the context is full: the oldest {count} {noun} left out)")
+            count = exchange_count(reply.left_out_exchanges)
+            self.line(f"(the context is full: the oldest {count} left out)")
         if note := _FINISH_NOTES.get(reply.finish):
             self.line(f"({note})")
 
@@ -70,6 +69,11 @@ def status_text(reply: Reply, model: ChatModel) -> str:
         f"{reply.answer_tokens} tokens, {reply.answer_tokens_per_second:.1f} tok/s"
         f" · context {used}/{size} ({used / size:.0%})"
     )
+
+
+def exchange_count(count: int) -> str:
+    """A number of questions with their answers, in words."""
+    return f"{count} exchange" if count == 1 else f"{count} exchanges"
 
 
 def printable(text: str) -> str:

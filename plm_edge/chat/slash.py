@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plm_edge.chat import session
-from plm_edge.chat.screen import Screen, status_text
+from plm_edge.chat.screen import Screen, exchange_count, status_text
 from plm_edge.chat.session import Conversation, SavedChat
 from plm_edge.chat.talk import Chat, Reply
 from plm_edge.errors import InputError
@@ -91,7 +91,7 @@ def _load(state: State, argument: str) -> None:
         return
     saved = session.load(session_path(argument))
     state.chat.conversation = saved.conversation
-    state.screen.line(f"(loaded {saved.conversation.exchanges()} exchanges)")
+    state.screen.line(f"(loaded {exchange_count(saved.conversation.exchanges())})")
     if saved.model != state.chat.model_id:
         state.screen.line(f"(it was held with another model: {saved.model.file})")
 
@@ -127,7 +127,7 @@ def stats(state: State) -> dict[str, str]:
         "context": f"{used} of {model.context_tokens} tokens",
         "cache": f"{model.options.cache_type}, {cache_bytes} B per token, "
         f"{cache_bytes * used / 1e6:.1f} MB in use",
-        "conversation": f"{talk.exchanges()} exchanges",
+        "conversation": exchange_count(talk.exchanges()),
         "seed": str(chat.sampling.seed),
     }
     if reply := state.last_reply:

@@ -283,8 +283,28 @@ void test_down(tally & t, ggml_type type, shape s, live_set live, int64_t n_toke
     runner        r;
     ggml_tensor * node = ggml_plm_sparse_down(r.ctx, r.add(type, s.n_embd, s.n_ff, w.data.data()),
                                               r.add(GGML_TYPE_F32, s.n_ff, n_tokens, act.data()));
-    // a denormal result carries a handful of bits, hence the loose bound on tiny activations
+    // activations so small that activation times block scale is denormal: fewer bits, but never dropped
     t.report(name, error_of(r.run(node, n_threads), want), scale < 1.0f ? 2e-3 : 1e-5);
+}
+
+void test_mul_mat(tally & t, ggml_type type, int64_t k, int64_t n_rows, int64_t n_tokens, int n_threads) {
+    const std::string name = std::string("mul_mat ") + ggml_type_name(type) + " k=" + std::to_string(k) +
+                             " rows=" + std::to_string(n_rows) + " tokens=" + std::to_string(n_tokens) +
+                             " threads=" + std::to_string(n_threads);
+    if (!t.wants(name)) {
+        return;
+    }
+    floats w_f32(k * n_rows);
+    floats x(k * n_tokens);
+    std::generate(w_f32.begin(), w_f32.end(), normal);
+    std::generate(x.begin(), x.end(), normal);
+    const weights w(type, w_f32, k);
+    const doubles want = matmul(w.values, rounded_input(type, x, k), k);
+
+    runner        r;
+    ggml_tensor * node =
+        ggml_plm_mul_mat(r.ctx, r.add(type, k, n_rows, w.data.data()), r.add(GGML_TYPE_F32, k, n_tokens, x.data()));
+    t.report(name, error_of(r.run(node, n_threads), want), 5e-6);
 }
 
 // two runs with as many threads must agree to the last bit
@@ -336,11 +356,16 @@ int main(int argc, char ** argv) {
                     test_down(t, type, odd, live, n, n_threads, 1.0f);
                 }
             }
+            for (const int64_t n : { 1, 2, 7, 8, 9, 14, 33, 100 }) {
+                test_mul_mat(t, type, block, 1, n, n_threads);
+                test_mul_mat(t, type, 3 * block, 45, n, n_threads);
+                test_mul_mat(t, type, 2048, 131, n, n_threads);
+            }
             for (const int64_t n : tokens) {
                 test_ffn(t, type, type, normal_shape, LIVE_TENTH, n, n_threads);
             }
-            test_down(t, type, normal_shape, LIVE_TENTH, 1, n_threads, 1e-42f);
-            test_down(t, type, normal_shape, LIVE_TENTH, 33, n_threads, 1e-42f);
+            test_down(t, type, normal_shape, LIVE_TENTH, 1, n_threads, 1e-38f);
+            test_down(t, type, normal_shape, LIVE_TENTH, 33, n_threads, 1e-38f);
             test_ffn(t, type, type, odd, LIVE_TENTH, 512, n_threads);
         }
         test_down(t, type, odd, LIVE_ALL, 512, 2, 1.0f);

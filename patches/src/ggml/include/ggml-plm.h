@@ -17,6 +17,7 @@ enum ggml_plm_kind {
     GGML_PLM_SPARSE_DOWN,
     GGML_PLM_LATENT_ATTN,
     GGML_PLM_HEAD_MATVEC,
+    GGML_PLM_MUL_MAT,
 
     GGML_PLM_KIND_COUNT,
 };
@@ -70,6 +71,13 @@ GGML_API struct ggml_tensor * ggml_plm_head_matvec(struct ggml_context * ctx,
                                                    struct ggml_tensor *  w,
                                                    struct ggml_tensor *  x,
                                                    bool                  trans);
+
+// ggml_mul_mat for a weight that lies as it does in the file: one copy serves decoding, at memory speed, and
+// prompts, packed tile by tile on the way
+//   w  {k, m}        any type with a CPU vec_dot
+//   x  {k, n_tokens} f32, rows contiguous
+//   -> {m, n_tokens} f32
+GGML_API struct ggml_tensor * ggml_plm_mul_mat(struct ggml_context * ctx, struct ggml_tensor * w, struct ggml_tensor * x);
 
 #ifdef __cplusplus
 }

@@ -5,7 +5,7 @@
 #include "ggml-impl.h"
 
 const char * ggml_plm_kind_name(enum ggml_plm_kind kind) {
-    static const char * const names[] = { "sparse_ffn", "sparse_down", "latent_attn", "head_matvec" };
+    static const char * const names[] = { "sparse_ffn", "sparse_down", "latent_attn", "head_matvec", "mul_mat" };
     static_assert(sizeof(names) / sizeof(names[0]) == GGML_PLM_KIND_COUNT, "a kind without a name");
 
     GGML_ASSERT(kind >= 0 && kind < GGML_PLM_KIND_COUNT);
@@ -110,6 +110,19 @@ struct ggml_tensor * ggml_plm_head_matvec(struct ggml_context * ctx,
     struct ggml_tensor * result = ggml_plm_new(ctx, GGML_PLM_HEAD_MATVEC, w->ne[trans ? 0 : 1], x->ne[1], x->ne[2]);
 
     ggml_set_op_params_i32(result, 1, trans);
+
+    result->src[0] = w;
+    result->src[1] = x;
+
+    return result;
+}
+
+struct ggml_tensor * ggml_plm_mul_mat(struct ggml_context * ctx, struct ggml_tensor * w, struct ggml_tensor * x) {
+    GGML_ASSERT(ggml_is_matrix(w) && ggml_is_contiguous(w));
+    GGML_ASSERT(ggml_is_matrix(x) && x->type == GGML_TYPE_F32 && ggml_is_contiguous_rows(x));
+    GGML_ASSERT(x->ne[0] == w->ne[0]);
+
+    struct ggml_tensor * result = ggml_plm_new(ctx, GGML_PLM_MUL_MAT, w->ne[1], x->ne[1], 1);
 
     result->src[0] = w;
     result->src[1] = x;

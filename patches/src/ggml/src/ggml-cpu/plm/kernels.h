@@ -20,3 +20,6 @@ size_t ggml_plm_latent_attn_work_size(const ggml_tensor * node, int n_tasks);
 
 void   ggml_compute_forward_plm_head_matvec(const ggml_compute_params * params, ggml_tensor * dst);
 size_t ggml_plm_head_matvec_work_size(const ggml_tensor * node, int n_tasks);
+
+void   ggml_compute_forward_plm_mul_mat(const ggml_compute_params * params, ggml_tensor * dst);
+size_t ggml_plm_mul_mat_work_size(const ggml_tensor * node, int n_tasks);

@@ -23,6 +23,7 @@ constexpr plm_kernel kernels[] = {
     { ggml_compute_forward_plm_sparse_down, ggml_plm_sparse_down_work_size },
     { ggml_compute_forward_plm_latent_attn, ggml_plm_latent_attn_work_size },
     { ggml_compute_forward_plm_head_matvec, ggml_plm_head_matvec_work_size },
+    { ggml_compute_forward_plm_mul_mat,     ggml_plm_mul_mat_work_size     },
 };
 static_assert(sizeof(kernels) / sizeof(kernels[0]) == GGML_PLM_KIND_COUNT, "a kind without a kernel");
 

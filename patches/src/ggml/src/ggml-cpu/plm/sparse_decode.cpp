@@ -1,6 +1,7 @@
 #include "sparse_decode.h"
 
 #include "dense_dot.h"
+#include "dense_work.h"
 #include "ggml-cpu-impl.h"
 #include "sparse_axpy.h"
 #include "sparse_profile.h"
@@ -74,7 +75,7 @@ struct decoder {
         src(src),
         first(first),
         n_tokens(n_tokens),
-        buf(src, n_tokens, params->nth, params->wdata) {}
+        buf(src, n_tokens, params->nth, work_begin(params)) {}
 
     float * thread_sum(int ith) const { return buf.sum + ith * n_tokens * src.n_embd(); }
 

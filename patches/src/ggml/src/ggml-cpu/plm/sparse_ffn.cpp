@@ -1,6 +1,7 @@
 // GGML_PLM_SPARSE_FFN and GGML_PLM_SPARSE_DOWN: picks the way for the number of tokens.
 
 #include "dense_dot.h"
+#include "dense_work.h"
 #include "ggml-cpu-impl.h"
 #include "kernels.h"
 #include "sparse_decode.h"
@@ -18,7 +19,7 @@ plm::ffn_source down_source_of(const ggml_tensor * node) {
 }
 
 size_t work_size(const plm::ffn_source & src, int n_tasks) {
-    return plm::decode_work_size(src, std::min(src.n_tokens(), plm::DOT_MAX_TOKENS), n_tasks);
+    return plm::work_request(plm::decode_work_size(src, std::min(src.n_tokens(), plm::DOT_MAX_TOKENS), n_tasks));
 }
 
 void forward(const ggml_compute_params * params, const plm::ffn_source & src, ggml_tensor * dst) {

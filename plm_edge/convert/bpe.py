@@ -1,7 +1,7 @@
 """Reads a byte-level BPE vocabulary: `tokenizer.json`, or `vocab.json` with `merges.txt`.
 
 Added tokens follow transformers: those of tokenizer.json, then what tokenizer_config.json says of
-them, then special tokens it names that are in neither.
+them; what it names as begin, end, padding and so on is special.
 """
 
 from __future__ import annotations
@@ -196,10 +196,12 @@ def _with_config(
         token = _added_token({**entry, "id": int(id_)}, path)
         by_content[token.content] = token
     for content in _named_specials(config):
-        if content not in by_content:
+        if content in by_content:
+            id_ = by_content[content].id
+        else:
             known = {*vocabulary.values(), *(token.id for token in by_content.values())}
             id_ = vocabulary.get(content, max(known, default=-1) + 1)
-            by_content[content] = AddedToken(id_, content, True)
+        by_content[content] = AddedToken(id_, content, True)
     return tuple(sorted(by_content.values(), key=lambda token: token.id))
 
 

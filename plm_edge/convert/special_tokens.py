@@ -41,14 +41,9 @@ def special_tokens(
     tokenizer = read_object_if_there(folder / "tokenizer.json")
     _apply_post_processor(found, tokenizer.get("post_processor"))
     config = read_object_if_there(folder / "config.json")
-    by_content = {token.content: token.id for token in added}
-    # Upstream resolves names through tokenizer.json only; without one config.json comes first.
-    if tokenizer:
-        found.resolve(by_content)
-        found.take_ids(config)
-    else:
-        found.take_ids(config)
-        found.resolve(by_content)
+    # Upstream resolves names through tokenizer.json; without one only config.json's ids count.
+    found.resolve({token.content: token.id for token in added} if tokenizer else {})
+    found.take_ids(config)
     return found.values(vocab_size, folder)
 
 

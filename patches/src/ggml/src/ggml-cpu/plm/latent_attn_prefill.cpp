@@ -46,7 +46,7 @@ template <class block> struct prefill_layout {
     size_t rebuild;  // the three blocks
     size_t keys;
     size_t values;
-    size_t weights;  // float [rank][nope_pad + v_pad]; a group of queries; one row
+    size_t weights;  // float [rank][nope_pad + v_pad], then a group of rows or of queries
     size_t tile;     // float [TILE][nope_pad + v_pad], then k_pe [rope]
     size_t output;   // float [n_group][COLS][v_pad + max + sum]
     size_t scratch_bytes;
@@ -58,8 +58,7 @@ template <class block> struct prefill_layout {
         n_group  = (p.n_tps + COLS - 1) / COLS;
         n_tile   = (p.n_kv + TILE - 1) / TILE;
 
-        const int64_t n_out   = nope_pad + v_pad;
-        const int64_t longest = p.rank > p.nope ? p.rank : p.nope;
+        const int64_t n_out = nope_pad + v_pad;
 
         kinds         = 0;
         scratch       = pad64(p.n_stream * n_tile * n_group);
@@ -67,7 +66,7 @@ template <class block> struct prefill_layout {
         keys          = rebuild + pad64(block::scratch_bytes(p.rank, 0, n_out));
         values        = keys + pad64(block::scratch_bytes(p.nope, p.rope, n_group * COLS));
         weights       = values + pad64(block::scratch_bytes(p.v, 0, 0));
-        tile          = weights + pad64((p.rank * n_out + longest + COLS * (p.nope + p.rope)) * sizeof(float));
+        tile          = weights + pad64((p.rank * n_out + COLS * (p.rank + p.nope + p.rope)) * sizeof(float));
         output        = tile + pad64((TILE * n_out + p.rope) * sizeof(float));
         scratch_bytes = output + pad64(n_group * group_floats() * sizeof(float));
         total         = scratch + n_tasks * scratch_bytes;
@@ -185,13 +184,15 @@ template <class block> void prefill<block>::add_mask(int64_t stream, int64_t t, 
 // a head's weights and queries
 //
 
-// rows of `w` as columns: to[r * stride + i] = row i, value r
+// rows of `w` as columns: to[r * stride + i] = row i, value r; tmp holds COLS rows
 void transpose_rows(const ggml_tensor * w, int64_t head, float * to, int64_t stride, float * tmp) {
-    for (int64_t i = 0; i < w->ne[1]; i++) {
-        row_to_f32(w->type, (const char *) w->data + head * w->nb[2] + i * w->nb[1], 0, w->ne[0], tmp);
-        for (int64_t r = 0; r < w->ne[0]; r++) {
-            to[r * stride + i] = tmp[r];
+    for (int64_t i = 0; i < w->ne[1]; i += COLS) {
+        const int64_t n = i + COLS < w->ne[1] ? COLS : w->ne[1] - i;
+        for (int64_t k = 0; k < n; k++) {
+            row_to_f32(w->type, (const char *) w->data + head * w->nb[2] + (i + k) * w->nb[1], 0, w->ne[0],
+                       tmp + k * w->ne[0]);
         }
+        transpose(tmp, w->ne[0], n, w->ne[0], to + i, stride);
     }
 }
 
@@ -213,15 +214,17 @@ template <class block> void prefill<block>::set_weights(int64_t head) {
 }
 
 template <class block> void prefill<block>::set_queries(int64_t stream, int64_t head) {
-    float *       q     = weights;  // done with
+    float *       q     = weights + p.rank * n_out();
     const int64_t width = p.nope + p.rope;
     for (int64_t g = 0; g < at.n_group; g++) {
-        for (int64_t i = 0; i < COLS; i++) {
-            const int64_t t = g * COLS + i;
-            const float * x = t < p.n_tps ? p.q_at(stream * p.n_tps + t, head) : nullptr;
-            for (int64_t d = 0; d < width; d++) {
-                q[d * COLS + i] = x ? p.scale * x[d] : 0.0f;
-            }
+        const int64_t first = g * COLS;
+        const int64_t n     = first + COLS < p.n_tps ? COLS : p.n_tps - first;
+        if (n < COLS) {
+            memset(q, 0, width * COLS * sizeof(float));
+        }
+        transpose(p.q_at(stream * p.n_tps + first, head), p.q->nb[2] / sizeof(float), n, width, q, COLS);
+        for (int64_t i = 0; i < width * COLS; i++) {
+            q[i] *= p.scale;
         }
         keys.set_queries(g, q, COLS);
     }

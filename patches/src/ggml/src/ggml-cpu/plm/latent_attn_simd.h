@@ -136,6 +136,68 @@ template <int N, class body> __attribute__((always_inline)) inline void unroll(b
     }
 }
 
+// dst[j * dst_stride + i] = src[i * src_stride + j] for i, j < 16
+static inline void transpose_16x16(const float * src, int64_t src_stride, float * dst, int64_t dst_stride) {
+#if defined(__AVX512F__)
+    __m512 a[16];
+    __m512 b[16];
+    for (int i = 0; i < 16; i++) {
+        a[i] = _mm512_loadu_ps(src + i * src_stride);
+    }
+    // pairs, then fours within every 128 bits; then the 128-bit lanes, in two steps
+    for (int i = 0; i < 16; i += 2) {
+        b[i]     = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) {
+        a[i]     = _mm512_shuffle_ps(b[i], b[i + 2], 0x44);
+        a[i + 1] = _mm512_shuffle_ps(b[i], b[i + 2], 0xee);
+        a[i + 2] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+        a[i + 3] = _mm512_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        b[i]      = _mm512_shuffle_f32x4(a[i], a[i + 4], 0x88);
+        b[i + 4]  = _mm512_shuffle_f32x4(a[i], a[i + 4], 0xdd);
+        b[i + 8]  = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0x88);
+        b[i + 12] = _mm512_shuffle_f32x4(a[i + 8], a[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        _mm512_storeu_ps(dst + i * dst_stride, _mm512_shuffle_f32x4(b[i], b[i + 8], 0x88));
+        _mm512_storeu_ps(dst + (i + 8) * dst_stride, _mm512_shuffle_f32x4(b[i], b[i + 8], 0xdd));
+        _mm512_storeu_ps(dst + (i + 4) * dst_stride, _mm512_shuffle_f32x4(b[i + 4], b[i + 12], 0x88));
+        _mm512_storeu_ps(dst + (i + 12) * dst_stride, _mm512_shuffle_f32x4(b[i + 4], b[i + 12], 0xdd));
+    }
+#else
+    for (int i = 0; i < 16; i++) {
+        for (int j = 0; j < 16; j++) {
+            dst[j * dst_stride + i] = src[i * src_stride + j];
+        }
+    }
+#endif
+}
+
+// the same for any number of rows and columns
+static inline void transpose(const float * src,
+                             int64_t       src_stride,
+                             int64_t       rows,
+                             int64_t       cols,
+                             float *       dst,
+                             int64_t       dst_stride) {
+    for (int64_t i = 0; i < rows; i += 16) {
+        for (int64_t j = 0; j < cols; j += 16) {
+            if (i + 16 <= rows && j + 16 <= cols) {
+                transpose_16x16(src + i * src_stride + j, src_stride, dst + j * dst_stride + i, dst_stride);
+                continue;
+            }
+            for (int64_t k = i; k < rows && k < i + 16; k++) {
+                for (int64_t l = j; l < cols && l < j + 16; l++) {
+                    dst[l * dst_stride + k] = src[k * src_stride + l];
+                }
+            }
+        }
+    }
+}
+
 // what thread ith of nth does of n units
 struct range {
     int64_t begin;

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from plm_edge.chat.library import LlamaLog, load_library
 from plm_edge.chat.sampling import PENALTY_WINDOW, Sampling
@@ -291,11 +292,14 @@ class ChatModel:
         yield api.llama_sampler_init_temp(sampling.temperature)
         yield api.llama_sampler_init_dist(sampling.seed)
 
+    def logits(self) -> NDArray[np.float32]:
+        """The engine's own buffer of (vocab,) logits after the last token; valid until the next."""
+        pointer = self._api.llama_get_logits_ith(self._context, -1)
+        return np.ctypeslib.as_array(pointer, shape=(self._vocab_size,))
+
     def sample(self, chain: Any) -> int:
         """The next token; `InputError` when the model's output is not numbers."""
-        logits = self._api.llama_get_logits_ith(self._context, -1)
-        values = np.ctypeslib.as_array(logits, shape=(self._vocab_size,))
-        if not math.isfinite(float(values.sum(dtype=np.float64))):
+        if not math.isfinite(float(self.logits().sum(dtype=np.float64))):
             raise InputError(f"{self.path}: the model gives no finite numbers; the file is damaged")
         return int(self._api.llama_sampler_sample(chain, self._context, -1))
 

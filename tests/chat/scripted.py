@@ -35,6 +35,8 @@ class Script:
     template: str | None = CHATML
     context_tokens: int = 4096
     name: str = "scripted"
+    certainty: float = 170.0  # logit of the token that follows; all others have 0
+    attention_seed: int | None = None  # random attention weights, so that all of the prompt counts
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -119,9 +121,9 @@ def _tensors(tokens: list[str], script: Script, width: int) -> dict[str, np.ndar
     down = zeros(width, width)
     for now, then in zip(chain, ends, strict=True):
         down[tokens.index(then), tokens.index(now)] = 100.0
-    return {
+    tensors = {
         "token_embd.weight": identity,
-        "output_norm.weight": np.full(width, 10.0, np.float32),
+        "output_norm.weight": np.full(width, script.certainty / width**0.5, np.float32),
         "blk.0.attn_norm.weight": np.ones(width, np.float32),
         "blk.0.attn_q.weight": zeros(HEADS * (NOPE + ROPE), width),
         "blk.0.attn_kv_a_mqa.weight": zeros(RANK + ROPE, width),
@@ -132,3 +134,9 @@ def _tensors(tokens: list[str], script: Script, width: int) -> dict[str, np.ndar
         "blk.0.ffn_up.weight": identity,
         "blk.0.ffn_down.weight": down,
     }
+    if script.attention_seed is not None:
+        random = np.random.default_rng(script.attention_seed)
+        for name in ("attn_q", "attn_kv_a_mqa", "attn_kv_b", "attn_output"):
+            weight = tensors[f"blk.0.{name}.weight"]
+            weight[:] = random.standard_normal(weight.shape) / weight.shape[1] ** 0.5
+    return tensors

@@ -145,14 +145,16 @@ def _quantize_q8(values: Floats, out: Bytes) -> None:
 
     Transposed, so that every numpy loop runs over blocks and not over 32 values.
     """
-    columns = np.ascontiguousarray(values.reshape(-1, Q8_BLOCK).T)
-    scale = np.maximum(columns.max(axis=0), -columns.min(axis=0))
+    columns = values.reshape(-1, Q8_BLOCK).T.copy(order="C")
+    # abs at the end: the maximum of 0 and -0 may be either, and a block of zeros must have scale 0.
+    scale = np.abs(np.maximum(columns.max(axis=0), -columns.min(axis=0)))
     scale /= np.float32(127)
+    # A scale of zero, too small to divide by, or too large for f16: the last is `overflows`.
     with np.errstate(divide="ignore", over="ignore"):
         inverse = np.where(scale == 0, np.float32(0), np.float32(1) / scale)
+        out[:, :2] = scale.astype(np.float16).view(np.uint8).reshape(-1, 2)
     columns *= inverse
     columns += np.copysign(_ALMOST_HALF, columns)
-    out[:, :2] = scale.astype(np.float16).view(np.uint8).reshape(-1, 2)
     out[:, 2:] = columns.astype(np.int8).view(np.uint8).T
 
 

@@ -19,9 +19,13 @@ from plm_edge.shape import PlmShape
 TINY = SHAPES["tiny"]
 
 
+# Removed when the process ends.
+_PLACE = tempfile.TemporaryDirectory(prefix="plm-edge-samples-")
+
+
 @cache
 def _original(shape: PlmShape) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="plm-edge-sample-")) / "PLM-Tiny"
+    folder = Path(tempfile.mkdtemp(dir=_PLACE.name)) / "PLM-Tiny"
     write_checkpoint(folder, shape, seed=3, dtype="f32")
     return folder
 

@@ -39,7 +39,7 @@ endif()
 """
 FILES = {
     "CMakeLists.txt": CMAKE_LISTS,
-    "src/name.c": '/* one\n two\n three */\nconst char * name(void) { return "stock"; }\n',
+    "src/name.c": '/* 1\n 2\n 3\n 4\n 5\n six */\nconst char * name(void) { return "stock"; }\n',
     "tools/main.c": (
         "#include <stdio.h>\nconst char * name(void);\n"
         'int main(void) { printf("%s %s\\n", name(), COMMIT); return 0; }\n'
@@ -66,7 +66,15 @@ def hook(name: str, old: str, new: str, *, subject: str = "change name") -> str:
     lines = difflib.unified_diff(
         old.splitlines(keepends=True), new.splitlines(keepends=True), f"a/{name}", f"b/{name}"
     )
-    return HEADER.format(subject=subject) + f"\ndiff --git a/{name} b/{name}\n" + "".join(lines)
+    index = f"index {blob_id(old)}..{blob_id(new)} 100644\n"
+    diff = f"diff --git a/{name} b/{name}\n{index}" + "".join(lines)
+    return f"{HEADER.format(subject=subject)}\n{diff}"
+
+
+def blob_id(text: str) -> str:
+    """What git calls this content; `git am -3` looks the old file up by it."""
+    content = text.encode()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 Members = Mapping[str, str | tarfile.TarInfo]

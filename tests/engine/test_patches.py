@@ -169,7 +169,7 @@ def test_context_that_differs_is_refused_not_fuzzed(
     mini: Mini, unpacked: Callable[[], Path]
 ) -> None:
     tree = unpacked()
-    moved = STOCK_NAME.replace(" two", " zwei")
+    moved = STOCK_NAME.replace(" six", " sechs")
     (tree / "src/name.c").write_text(moved, encoding="utf-8")
     with pytest.raises(ToolError, match=r"does not apply: patch failed: src/name\.c"):
         patches.apply(mini.load().patches[0], tree)

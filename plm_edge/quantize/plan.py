@@ -126,6 +126,11 @@ def make(header: GgufHeader, recipe: Recipe) -> Plan:
     return Plan(BASE_NAMES[recipe.type], tensors, _file_bytes(header.values, tensors))
 
 
+def is_current(header: GgufHeader, recipe: Recipe) -> bool:
+    """Whether a file already is what the recipe would make of it."""
+    return not any(entry.changes for entry in make(header, recipe).tensors)
+
+
 def _plan(tensor: GgufTensor, recipe: Recipe, layer_count: int) -> TensorPlan:
     if not is_matrix_weight(tensor):
         return TensorPlan(tensor, tensor.type, tensor.type, tensor.size_bytes)

@@ -73,6 +73,13 @@ def apply(request: Request, plan: Plan, engine: Engine, progress: Progress = no_
     return Report(request.target, plan.file_bytes, plan.bits_per_weight, seconds)
 
 
+def apply_mix(request: Request, mix: str, engine: Engine) -> None:
+    """Write the file with one of llama-quantize's own mixes, as the stock engine's users would."""
+    with paths.atomic_path(request.target) as part:
+        run(request, mix, (), engine, part, lambda line: None)
+        read_header(part)
+
+
 def run(
     request: Request,
     base_name: str,

@@ -36,8 +36,10 @@ class TensorType:
 
 
 # What the engine's quantizer makes without an importance matrix, and a CPU runs well.
-_NAMES = ("f32", "f16", "bf16", "q8_0", "q6_K", "q5_K", "q4_K", "q3_K", "q2_K")
-_NAMES += ("q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "iq4_xs")
+_NAMES = (
+    *("f32", "f16", "bf16", "q8_0", "q6_K", "q5_K", "q4_K", "q3_K", "q2_K"),
+    *("q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl", "iq4_xs"),
+)
 TYPES = {name: TensorType(*TENSOR_TYPES[TENSOR_TYPE_IDS[name]]) for name in _NAMES}
 
 # The quantizer's own answer to a row too narrow for Q4_K is Q5_0, for which the engine has no

@@ -1,0 +1,86 @@
+"""llama-bench runs, its JSON understood, its failures told."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plm_edge.bench import plan, runner
+from plm_edge.bench.plan import Job, Side
+from plm_edge.engine.cache import Engine
+from plm_edge.errors import ToolError
+from tests.quantize.tiny import write_model
+
+PROMPT, WRITTEN = plan.Test("prompt", 16, 8), plan.Test("generation", 4, 8)
+
+
+def entry(prompt: int, generated: int, depth: int, nanoseconds: int = 10**9) -> dict[str, Any]:
+    counts = {"n_prompt": prompt, "n_gen": generated, "n_depth": depth}
+    return {**counts, "samples_ns": [nanoseconds]}
+
+
+def job(*tests: plan.Test, memory: bool = False) -> Job:
+    return Job(Side("edge", Path("m.gguf"), 1), tests, 0, measures_memory=memory)
+
+
+def test_speeds_are_found_by_test_and_not_by_order() -> None:
+    text = json.dumps([entry(0, 4, 8, 2 * 10**9), entry(16, 0, 8)])
+    assert runner.speeds(text, job(PROMPT, WRITTEN)) == ((PROMPT, 16.0), (WRITTEN, 2.0))
+
+
+def test_a_memory_run_counts_both_parts() -> None:
+    test = plan.Test("generation", 32, 480)
+    assert runner.speeds(json.dumps([entry(480, 32, 0)]), job(test, memory=True)) == (
+        (test, 512.0),
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "{}", "[1]", "[]", '[{"n_prompt": 16, "n_gen": 0, "n_depth": 8}]']
+)
+def test_output_without_the_time_is_an_error(text: str) -> None:
+    with pytest.raises(ToolError, match="llama-bench (printed no JSON|gave no time)"):
+        runner.speeds(text, job(PROMPT))
+
+
+def test_a_real_run(tmp_path: Path, engine: Engine) -> None:
+    model = write_model(tmp_path / "an ö model.gguf", dtype="q8_0")
+    side = Side("edge", model, 1, "q8_0")
+    outcome = runner.run(Job(side, (PROMPT, WRITTEN), 0), engine)
+    assert [test for test, _ in outcome.speeds] == [PROMPT, WRITTEN]
+    assert all(speed > 0 for _, speed in outcome.speeds)
+    assert outcome.observed.peak_rss_bytes > model.stat().st_size / 2
+
+
+def test_a_memory_run_is_real_too(tmp_path: Path, stock_engine: Engine) -> None:
+    model = write_model(tmp_path / "m.gguf", layout="stock")
+    side = Side("stock", model, 1, flash="off")
+    test = plan.Test("generation", 4, 60)
+    outcome = runner.run(Job(side, (test,), 0, measures_memory=True), stock_engine)
+    assert outcome.observed.peak_anonymous_bytes > 64 * 3 * 4 * (192 + 64) * 2
+
+
+def test_a_failing_run_shows_command_and_reason(engine: Engine) -> None:
+    with pytest.raises(ToolError, match=r"llama-bench -m m\.gguf .* ended with status 1"):
+        runner.run(job(WRITTEN), engine)
+
+
+def test_a_crash_names_its_signal(tmp_path: Path) -> None:
+    tool = tmp_path / "llama-bench"
+    tool.write_text("#!/bin/sh\necho 'ggml.c:1: GGML_ASSERT(x) failed' >&2\nkill -ABRT $$\n")
+    tool.chmod(0o755)
+
+    class Fake:
+        def tool(self, name: str) -> Path:
+            return tmp_path / name
+
+        def run_environment(self) -> dict[str, str]:
+            return {}
+
+    with pytest.raises(ToolError, match=r"GGML_ASSERT\(x\) failed\n\(signal 6\)"):
+        runner.run(job(WRITTEN), Fake())  # type: ignore[arg-type]
+    assert os.listdir(tmp_path) == ["llama-bench"]

@@ -10,7 +10,7 @@ import typer
 from plm_edge import console
 from plm_edge.commands import _engine_patches
 from plm_edge.commands._data import DryRunFlag, JsonFlag
-from plm_edge.errors import InputError, ToolError
+from plm_edge.errors import InputError, ToolError, UsageError
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Build, list, test and clean up the engine."
@@ -34,7 +34,7 @@ def build(
     from plm_edge.engine import ui as web_page
 
     if ui and stock:
-        raise InputError("the stock engine has no server, so no web page either")
+        raise UsageError("the stock engine has no server, so no web page either")
     variant = _variant(stock)
     extras = builder.Extras(ui=ui and web_page.is_possible(), tests=tests)
     if ui and not extras.ui:

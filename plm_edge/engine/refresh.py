@@ -17,8 +17,6 @@ from plm_edge.engine.upstream import PIN_NAME, Pin
 from plm_edge.errors import InputError, ToolError
 from plm_edge.paths import read_bytes, write_text_atomic
 
-OLD_BRANCH, NEW_BRANCH = "old", "new"
-
 
 def refresh(
     patch_set: PatchSet, pin_file: Path, scratch: Path, target: Path, notify: Notify = silent
@@ -29,11 +27,14 @@ def refresh(
         raise InputError(f"{scratch}: exists already", hint=f"rm -r {scratch}")
     repository = scratch / "tree"
     repository.mkdir(parents=True)
-    shutil.copyfile(pin_file, scratch / PIN_NAME)
-    _git(repository, "init", "--quiet", "--initial-branch", OLD_BRANCH)
-    _commit_tree(repository, patch_set, patch_set.pin, scratch / "old", notify)
-    _git(repository, "checkout", "--quiet", "-b", NEW_BRANCH)
-    _commit_tree(repository, patch_set, new_pin, scratch / "new", notify)
+    try:
+        shutil.copyfile(pin_file, scratch / PIN_NAME)
+        _git(repository, "init", "--quiet")
+        _commit_tree(repository, patch_set, patch_set.pin, scratch / "old", notify)
+        _commit_tree(repository, patch_set, new_pin, scratch / "new", notify)
+    except BaseException:
+        clean(scratch)
+        raise
     if patch_set.patches:
         _merge(repository, patch_set, target)
     return export(patch_set, repository, target)
@@ -69,6 +70,8 @@ def _merge(repository: Path, patch_set: PatchSet, target: Path) -> None:
 
 def export(patch_set: PatchSet, repository: Path, target: Path) -> list[str]:
     """Write the commits since `base` as patches with the names they had; returns those changed."""
+    if not (repository / ".git").is_dir():
+        raise InputError(f"{repository}: not a repository that a refresh left")
     listed = _git(repository, "rev-list", "--reverse", "base..HEAD").stdout.split()
     if len(listed) != len(patch_set.patches):
         raise InputError(

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 from plm_edge import paths, shell
@@ -103,8 +103,15 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def unpack(sdist: Path, pin: Pin, target: Path) -> None:
-    """Write the pinned tree of `sdist` as the new folder `target`.
+def everything(path: PurePosixPath) -> bool:
+    """The filter of somebody who wants the whole tree."""
+    return True
+
+
+def unpack(
+    sdist: Path, pin: Pin, target: Path, is_wanted: Callable[[PurePosixPath], bool] = everything
+) -> None:
+    """Write the pinned tree of `sdist`, or what `is_wanted` of it, as the new folder `target`.
 
     Only regular files of that tree are written; a path that escapes, a link or a device is an
     `InputError`. `.git` is left out: in the sdist it points into a repository that is not there,
@@ -115,8 +122,9 @@ def unpack(sdist: Path, pin: Pin, target: Path) -> None:
     try:
         partial.mkdir(parents=True)
         with tarfile.open(sdist, "r:gz") as archive:
-            count = _unpack_members(archive, sdist, pin, partial)
-        if not count:
+            members = _members(archive, sdist, pin)
+            names = [_write(archive, *pair, partial) for pair in members if is_wanted(pair[1])]
+        if not names:
             raise InputError(f"{sdist}: no {pin.tree} in it")
         partial.rename(target)
     except (tarfile.TarError, EOFError) as error:
@@ -130,23 +138,22 @@ def unpack(sdist: Path, pin: Pin, target: Path) -> None:
         raise
 
 
-def _unpack_members(archive: tarfile.TarFile, sdist: Path, pin: Pin, folder: Path) -> int:
+def _members(
+    archive: tarfile.TarFile, sdist: Path, pin: Pin
+) -> Iterator[tuple[tarfile.TarInfo, PurePosixPath]]:
+    """Every file of the pinned tree with its path there; anything unsafe is an error."""
     inside = PurePosixPath(pin.sdist.removesuffix(".tar.gz")) / pin.tree
-    count = 0
     size_bytes = 0
     for member in archive:
         path = _safe_path(member, sdist)
-        if not path.is_relative_to(inside) or ".git" in path.parts:
+        if not path.is_relative_to(inside) or ".git" in path.parts or member.isdir():
             continue
-        if not (member.isfile() or member.isdir()):
+        if not member.isfile():
             raise InputError(f"{sdist}: {member.name!r} is a link or a device, refused")
         size_bytes += member.size
         if size_bytes > UNPACKED_LIMIT_BYTES:
             raise InputError(f"{sdist}: more than {UNPACKED_LIMIT_BYTES} bytes unpacked")
-        if member.isfile():
-            _write_member(archive, member, folder / path.relative_to(inside))
-            count += 1
-    return count
+        yield member, path.relative_to(inside)
 
 
 def _safe_path(member: tarfile.TarInfo, sdist: Path) -> PurePosixPath:
@@ -156,13 +163,17 @@ def _safe_path(member: tarfile.TarInfo, sdist: Path) -> PurePosixPath:
     return path
 
 
-def _write_member(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+def _write(
+    archive: tarfile.TarFile, member: tarfile.TarInfo, path: PurePosixPath, folder: Path
+) -> PurePosixPath:
     content = archive.extractfile(member)
     assert content is not None  # a regular file has one
+    target = folder / path
     target.parent.mkdir(parents=True, exist_ok=True)
     with content, target.open("xb") as file:
         shutil.copyfileobj(content, file, 1 << 20)
     target.chmod(0o755 if member.mode & 0o100 else 0o644)
+    return path
 
 
 def stock_tree(pin: Pin, notify: Notify = silent) -> Path:

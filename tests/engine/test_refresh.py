@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 from pathlib import Path
 
@@ -83,6 +84,18 @@ def test_an_export_of_something_unfinished_is_refused(mini: Mini, tmp_path: Path
         refresh.refresh(mini.load(), new_pin(mini, rewritten), tmp_path / "work", tmp_path / "out")
     with pytest.raises(InputError, match="0 commits, expected 1"):
         refresh.export(mini.load(), tmp_path / "work" / "tree", tmp_path / "out")
+
+
+def test_a_pin_that_cannot_be_had_leaves_nothing(mini: Mini, tmp_path: Path) -> None:
+    pin_file = new_pin(mini, LONGER)
+    (mini.sdist.parent / "llama_mini-2.0.tar.gz").write_bytes(b"no archive")
+    text = pin_file.read_text(encoding="utf-8")
+    digest = hashlib.sha256(b"no archive").hexdigest()
+    text = re.sub(r'sha256 = "\w+"', f'sha256 = "{digest}"', text)
+    pin_file.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"not a whole \.tar\.gz"):
+        refresh.refresh(mini.load(), pin_file, tmp_path / "work", tmp_path / "out")
+    assert not (tmp_path / "work").exists() and not (tmp_path / "out").exists()
 
 
 def test_a_scratch_folder_in_use_is_refused(mini: Mini, tmp_path: Path) -> None:

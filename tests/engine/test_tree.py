@@ -7,7 +7,7 @@ from pathlib import Path
 
 from plm_edge.engine import tree
 from plm_edge.engine.plan import BuildPlan, Toolchain
-from tests.engine.conftest import EDGE_NAME, FILES, Mini
+from tests.engine.conftest import EDGE_NAME, FILES, Mini, hook
 
 OLD = 1_000_000_000
 
@@ -26,6 +26,17 @@ def test_a_stock_tree_has_no_patch(mini: Mini, tmp_path: Path) -> None:
     tree.write_tree(plan, tmp_path / "stock")
     assert (tmp_path / "stock/src/name.c").read_text(encoding="utf-8") == FILES["src/name.c"]
     assert not (tmp_path / "stock/src/plm.c").exists()
+
+
+def test_documents_are_left_out_unless_a_patch_touches_them(mini: Mini, tmp_path: Path) -> None:
+    files = {**FILES, "docs/a.md": "a\n", "docs/b.md": "b\n", "models/vocab.gguf": "v"}
+    mini.publish(files)
+    mini.add_patch("0002-change-document.patch", hook("docs/b.md", "b\n", "plm\n"))
+    tree.bring_up_to_date(plan_of(mini), tmp_path / "build")
+    assert not (tmp_path / "build/models").exists()
+    assert [path.name for path in (tmp_path / "build/docs").iterdir()] == ["b.md"]
+    tree.write_tree(plan_of(mini), tmp_path / "whole")
+    assert (tmp_path / "whole/models/vocab.gguf").exists()
 
 
 def test_only_what_changed_gets_a_new_time(mini: Mini, tmp_path: Path) -> None:

@@ -86,6 +86,10 @@ size_t tile_size(ggml_type type, int64_t k) {
 
 }  // namespace
 
+bool gemm_has_kernel(ggml_type type) {
+    return kernel_of(type) != nullptr;
+}
+
 int64_t gemm_tile_tokens(ggml_type type) {
     const gemm_kernel * kernel = kernel_of(type);
     return kernel ? kernel->tile_tokens : PLAIN_TILE;

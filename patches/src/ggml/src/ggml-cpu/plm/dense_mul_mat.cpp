@@ -2,7 +2,6 @@
 
 #include "dense_dot.h"
 #include "dense_gemm.h"
-#include "dense_work.h"
 #include "ggml-cpu-impl.h"
 #include "ggml-plm.h"
 #include "kernels.h"
@@ -13,6 +12,10 @@ namespace {
 
 using namespace plm;
 
+// rows of a chunk: few enough to share a small matrix evenly
+constexpr int64_t CHUNK = 64;
+static_assert(CHUNK <= GEMM_ROWS, "a chunk must fit its scratch");
+
 constexpr int64_t LINE = 16;  // floats: two threads must not write to one cache line
 
 // each thread prepares the inputs for itself, cheaper than a barrier
@@ -21,7 +24,7 @@ void few_tokens(const ggml_compute_params * params, ggml_tensor * dst) {
     const ggml_tensor * x = dst->src[1];
 
     const size_t stride = dot_input_size(w->type, w->ne[0]);
-    char *       data   = work_begin(params) + params->ith * x->ne[1] * stride;
+    char *       data   = (char *) params->wdata + params->ith * x->ne[1] * stride;
     for (int64_t t = 0; t < x->ne[1]; t++) {
         dot_input_prepare(w->type, (const float *) ((const char *) x->data + t * x->nb[1]), data + t * stride,
                           w->ne[0]);
@@ -41,7 +44,7 @@ void many_tokens(const ggml_compute_params * params, ggml_tensor * dst) {
     const int64_t       per_tile = gemm_tile_tokens(w->type);
     const int64_t       stride   = dst->nb[1] / sizeof(float);
 
-    char * inputs = work_begin(params);
+    char * inputs = (char *) params->wdata;
     char * scratch =
         inputs + gemm_input_size(w->type, w->ne[0], n_tokens) + params->ith * gemm_scratch_size(w->type, w->ne[0]);
 
@@ -51,10 +54,10 @@ void many_tokens(const ggml_compute_params * params, ggml_tensor * dst) {
     gemm_pack_inputs(w->type, x, 0, n_tokens, inputs, params->ith, params->nth);
     ggml_barrier(params->threadpool);
 
-    for (int64_t chunk = params->ith; chunk * GEMM_ROWS < w->ne[1];
+    for (int64_t chunk = params->ith; chunk * CHUNK < w->ne[1];
          chunk         = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-        const int64_t   begin = chunk * GEMM_ROWS;
-        const gemm_rows rows  = gemm_pack_rows(w, begin, std::min(GEMM_ROWS, w->ne[1] - begin), scratch);
+        const int64_t   begin = chunk * CHUNK;
+        const gemm_rows rows  = gemm_pack_rows(w, begin, std::min(CHUNK, w->ne[1] - begin), scratch);
         for (int64_t t = 0; t < n_tokens; t += per_tile) {
             gemm_tile(rows, inputs, t / per_tile, std::min(per_tile, n_tokens - t),
                       (float *) dst->data + t * stride + begin, stride);
@@ -76,7 +79,7 @@ size_t ggml_plm_mul_mat_work_size(const ggml_tensor * node, int n_tasks) {
     const ggml_tensor * w        = node->src[0];
     const int64_t       n_tokens = node->ne[1];
     if (n_tokens <= DOT_MAX_TOKENS) {
-        return work_request(n_tasks * n_tokens * dot_input_size(w->type, w->ne[0]));
+        return n_tasks * n_tokens * dot_input_size(w->type, w->ne[0]);
     }
-    return work_request(gemm_input_size(w->type, w->ne[0], n_tokens) + n_tasks * gemm_scratch_size(w->type, w->ne[0]));
+    return gemm_input_size(w->type, w->ne[0], n_tokens) + n_tasks * gemm_scratch_size(w->type, w->ne[0]);
 }

@@ -1,7 +1,6 @@
 #include "sparse_decode.h"
 
 #include "dense_dot.h"
-#include "dense_work.h"
 #include "ggml-cpu-impl.h"
 #include "sparse_axpy.h"
 #include "sparse_profile.h"
@@ -42,9 +41,10 @@ struct work {
     size_t       input_size;
     size_t       size;
 
-    work(const ffn_source & src, int64_t n_tokens, int n_tasks, void * data) {
-        size_t     at   = 0;
-        const auto take = [&](size_t n) {
+    work(const ffn_source & src, int n_tasks, void * data) {
+        const int64_t n_tokens = src.n_tokens();
+        size_t        at       = 0;
+        const auto    take     = [&](size_t n) {
             char * p = (char *) data + at;
             at += GGML_PAD(n, 64);
             return p;
@@ -66,23 +66,21 @@ const float * row_of(const ggml_tensor * t, int64_t i) {
 struct decoder {
     const ggml_compute_params * params;
     const ffn_source &          src;
-    const int64_t               first;  // token
     const int64_t               n_tokens;
     const work                  buf;
 
-    decoder(const ggml_compute_params * params, const ffn_source & src, int64_t first, int64_t n_tokens) :
+    decoder(const ggml_compute_params * params, const ffn_source & src) :
         params(params),
         src(src),
-        first(first),
-        n_tokens(n_tokens),
-        buf(src, n_tokens, params->nth, work_begin(params)) {}
+        n_tokens(src.n_tokens()),
+        buf(src, params->nth, params->wdata) {}
 
     float * thread_sum(int ith) const { return buf.sum + ith * n_tokens * src.n_embd(); }
 
     dot_inputs prepare_inputs() const {
         char * data = buf.input + params->ith * n_tokens * buf.input_size;
         for (int64_t t = 0; t < n_tokens; t++) {
-            dot_input_prepare(src.up->type, row_of(src.x, first + t), data + t * buf.input_size, src.n_embd());
+            dot_input_prepare(src.up->type, row_of(src.x, t), data + t * buf.input_size, src.n_embd());
         }
         return { data, buf.input_size, n_tokens };
     }
@@ -122,7 +120,7 @@ struct decoder {
         if (src.up) {
             find_live_up(live, mine);
         } else {
-            const float * v = row_of(src.act, first) + mine.begin;
+            const float * v = row_of(src.act, 0) + mine.begin;
             collect(live, mine.begin, mine.begin, mine.end - mine.begin, v, src.act->nb[1] / sizeof(float));
         }
         buf.count[params->ith] = live;
@@ -196,7 +194,7 @@ struct decoder {
         const range lines = share((src.n_embd() + LINE - 1) / LINE, params->ith, params->nth);
         const range cols  = { lines.begin * LINE, std::min(lines.end * LINE, src.n_embd()) };
         for (int64_t t = 0; t < n_tokens; t++) {
-            float *       y = (float *) ((char *) dst->data + (first + t) * dst->nb[1]);
+            float *       y = (float *) ((char *) dst->data + t * dst->nb[1]);
             const float * s = thread_sum(0) + t * src.n_embd();
             std::copy(s + cols.begin, s + cols.end, y + cols.begin);
             for (int i = 1; i < params->nth; i++) {
@@ -222,16 +220,12 @@ struct decoder {
 
 }  // namespace
 
-size_t decode_work_size(const ffn_source & src, int64_t n_tokens, int n_tasks) {
-    return work(src, n_tokens, n_tasks, nullptr).size;
+size_t decode_work_size(const ffn_source & src, int n_tasks) {
+    return work(src, n_tasks, nullptr).size;
 }
 
-void decode_tokens(const ggml_compute_params * params,
-                   const ffn_source &          src,
-                   int64_t                     begin,
-                   int64_t                     n,
-                   ggml_tensor *               dst) {
-    const decoder d(params, src, begin, n);
+void decode_tokens(const ggml_compute_params * params, const ffn_source & src, ggml_tensor * dst) {
+    const decoder d(params, src);
     d.find_live();
     ggml_barrier(params->threadpool);
     d.profile();

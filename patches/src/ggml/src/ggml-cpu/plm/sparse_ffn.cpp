@@ -1,12 +1,9 @@
 // GGML_PLM_SPARSE_FFN and GGML_PLM_SPARSE_DOWN: picks the way for the number of tokens.
 
 #include "dense_dot.h"
-#include "dense_work.h"
-#include "ggml-cpu-impl.h"
 #include "kernels.h"
 #include "sparse_decode.h"
-
-#include <algorithm>
+#include "sparse_prefill.h"
 
 namespace {
 
@@ -18,16 +15,19 @@ plm::ffn_source down_source_of(const ggml_tensor * node) {
     return { nullptr, nullptr, node->src[1], node->src[0] };
 }
 
+bool is_few(const plm::ffn_source & src) {
+    return src.n_tokens() <= plm::DOT_MAX_TOKENS;
+}
+
 size_t work_size(const plm::ffn_source & src, int n_tasks) {
-    return plm::work_request(plm::decode_work_size(src, std::min(src.n_tokens(), plm::DOT_MAX_TOKENS), n_tasks));
+    return is_few(src) ? plm::decode_work_size(src, n_tasks) : plm::prefill_work_size(src, n_tasks);
 }
 
 void forward(const ggml_compute_params * params, const plm::ffn_source & src, ggml_tensor * dst) {
-    for (int64_t t = 0; t < src.n_tokens(); t += plm::DOT_MAX_TOKENS) {
-        if (t > 0) {
-            ggml_barrier(params->threadpool);
-        }
-        plm::decode_tokens(params, src, t, std::min(plm::DOT_MAX_TOKENS, src.n_tokens() - t), dst);
+    if (is_few(src)) {
+        plm::decode_tokens(params, src, dst);
+    } else {
+        plm::prefill_tokens(params, src, dst);
     }
 }
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from plm_edge import shell
@@ -47,20 +48,27 @@ def _watched(command: tuple[str, ...], environment: Mapping[str, str]) -> tuple[
             errors="replace",
         )
         with Sampler(process.pid) as sampler:
-            text = _output_of(process)
+            text, peak_bytes = _output_of(process)
         if process.returncode != 0:
             errors.seek(0)
             raise ToolError(_failure(command, process.returncode, errors.read()))
-    return text, sampler.observed()
+    observed = sampler.observed()
+    return text, replace(observed, peak_rss_bytes=max(peak_bytes, observed.peak_rss_bytes))
 
 
-def _output_of(process: subprocess.Popen[str]) -> str:
+def _output_of(process: subprocess.Popen[str]) -> tuple[str, int]:
+    """Everything the process prints, and its peak memory as the kernel counted it."""
+    assert process.stdout is not None
     try:
-        return process.communicate()[0]
+        with process.stdout:
+            text = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
     except BaseException:
         process.kill()
         process.wait()
         raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return text, usage.ru_maxrss * 1024
 
 
 def _failure(command: tuple[str, ...], status: int, output: str) -> str:

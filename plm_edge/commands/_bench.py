@@ -84,13 +84,6 @@ def run_suite(request: Request, only: Sequence[str]) -> None:
     _run(planned, request, here)
 
 
-def profile(file: Path, request: Request) -> None:
-    """Count the live neurons of every layer, and share a token's bytes out over its parts."""
-    from plm_edge.commands import _bench_profile
-
-    _bench_profile.run(file, request)
-
-
 def _case_rounds(
     case: suite.Case, store: ModelStore, threads: Sequence[int], request: Request
 ) -> Rounds:

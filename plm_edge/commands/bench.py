@@ -36,9 +36,6 @@ def bench(
     flash: Annotated[Flash, typer.Option(help="Flash attention of our engine.")] = Flash.auto,
     results: Annotated[Path | None, typer.Option(help="Results file to append to.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Read the results file back.")] = False,
-    profile: Annotated[
-        bool, typer.Option("--profile", help="Where a token's time and bytes go.")
-    ] = False,
     suite: Annotated[bool, typer.Option("--suite", help="The table of `make bench`.")] = False,
     only: Annotated[str, typer.Option(help="Cases of the suite; a list.")] = "",
     dry_run: DryRunFlag = False,
@@ -68,8 +65,6 @@ def bench(
         _bench.run_suite(request, _words(only))
     elif file is None:
         raise UsageError("which file?", hint="plm-edge bench FILE, or --suite, or --show")
-    elif profile:
-        _bench.profile(file, request)
     else:
         _bench.run_file(file, request)
 

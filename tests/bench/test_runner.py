@@ -43,7 +43,7 @@ def test_a_memory_run_counts_both_parts() -> None:
     "text", ["", "[", "{}", "[1]", "[]", '[{"n_prompt": 16, "n_gen": 0, "n_depth": 8}]']
 )
 def test_output_without_the_time_is_an_error(text: str) -> None:
-    with pytest.raises(ToolError, match="llama-bench (printed no JSON|gave no time)"):
+    with pytest.raises(ToolError, match=r"llama-bench (printed no JSON|gave no time)"):
         runner.speeds(text, job(PROMPT))
 
 

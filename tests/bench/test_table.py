@@ -30,21 +30,7 @@ def test_a_speed_line() -> None:
 def test_stock_alone_is_marked_and_prompts_have_no_bandwidth() -> None:
     prompt = row("stock", test=Ref("prompt", 512, 0), reading=None, samples=(200.0,))
     found = lines(table.speed_table([prompt]))
-    assert found[-1] == [
-        "prompt",
-        "512",
-        "(stock)",
-        "0",
-        "f16",
-        "2",
-        "200",
-        "±0%",
-        "–",
-        "–",
-        "–",
-        "–",
-        "–",
-    ]
+    assert " ".join(found[-1]) == "prompt 512 (stock) 0 f16 2 200 ±0% – – – – –"
 
 
 def test_cases_and_earlier_runs_get_columns() -> None:
@@ -60,33 +46,8 @@ def test_memory_lines_say_the_difference_and_stock_once() -> None:
     shown = lines(
         table.memory_table([memory_row("edge", 2_000_000_000), memory_row("stock", 3_100_000_000)])
     )
-    assert shown[-2] == [
-        "edge",
-        "f16",
-        "36,864",
-        "4096",
-        "2.00",
-        "GB",
-        "1.00",
-        "GB",
-        "1.00",
-        "GB",
-        "-1.10",
-        "GB",
-    ]
-    assert shown[-1] == [
-        "stock",
-        "f16",
-        "36,864",
-        "4096",
-        "3.10",
-        "GB",
-        "1.55",
-        "GB",
-        "1.55",
-        "GB",
-        "–",
-    ]
+    assert " ".join(shown[-2]) == "edge f16 36,864 4096 2.00 GB 1.00 GB 1.00 GB -1.10 GB"
+    assert " ".join(shown[-1]) == "stock f16 36,864 4096 3.10 GB 1.55 GB 1.55 GB –"
 
 
 def test_headings_name_machine_files_and_random_weights() -> None:

@@ -16,14 +16,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from plm_edge.chat import preflight
 from plm_edge.chat.library import LlamaLog, load_library
+from plm_edge.chat.preflight import CacheType
 from plm_edge.chat.sampling import PENALTY_WINDOW, Sampling
 from plm_edge.console import Progress, no_progress
-from plm_edge.errors import InputError, PlmEdgeError, SpaceError
+from plm_edge.errors import InputError, PlmEdgeError
 from plm_edge.gguf_header import GgufHeader
-from plm_edge.shape import PlmShape
 
-CacheType = Literal["f16", "q8_0"]
 _GGML_TYPES: dict[CacheType, int] = {"f16": 1, "q8_0": 8}
 
 # Tokens computed at once; more gains nothing on a CPU and takes memory.
@@ -66,10 +66,10 @@ class ChatModel:
     ) -> None:
         self.header = header
         self.path = header.path
-        self.shape = PlmShape.from_metadata(header.metadata, str(header.path))
+        self.shape = preflight.shape_of(header)
         self.options = options
         self.context_tokens = options.context_tokens or self.shape.max_position_embeddings
-        self._require_memory()
+        preflight.require_cache_memory(header, self.context_tokens, options.cache_type)
         self._log = LlamaLog(verbose=options.verbose)
         self._api = load_library(lib_dir, self._log)
         self._model: Any = None
@@ -128,16 +128,6 @@ class ChatModel:
             reason = self._log.first_complaint() or "llama.cpp gives no reason"
             raise InputError(f"{self.path}: no context of {self.context_tokens} tokens: {reason}")
         return context
-
-    def _require_memory(self) -> None:
-        needed = self.cache_bytes_per_token * self.context_tokens
-        available = _available_memory_bytes()
-        if needed > available:
-            raise SpaceError(
-                f"a context of {self.context_tokens} tokens needs {needed / 1e9:.2f} GB of "
-                f"memory, but {available / 1e9:.2f} GB are free",
-                hint="pass a smaller --ctx, or --cache-type q8_0",
-            )
 
     @property
     def name(self) -> str:
@@ -325,12 +315,3 @@ def common_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     """How many items at the start are the same."""
     pairs = zip(left, right, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(left), len(right)))
-
-
-def _available_memory_bytes() -> float:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        table = dict(line.split(":", 1) for line in lines)
-        return int(table["MemAvailable"].split()[0]) * 1024
-    except (OSError, ValueError, KeyError):
-        return math.inf

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from plm_edge.chat import preflight
 from plm_edge.chat.model import ModelOptions
 from plm_edge.chat.sampling import Sampling
 from plm_edge.gguf_header import GgufHeader
-from plm_edge.shape import PlmShape
 
 
 class BuiltEngine(Protocol):
@@ -24,7 +24,7 @@ def rows(
     header: GgufHeader, options: ModelOptions, sampling: Sampling, engine: BuiltEngine | None
 ) -> dict[str, Any]:
     """Label → value; `engine` is None when it would be built first."""
-    shape = PlmShape.from_metadata(header.metadata, str(header.path))
+    shape = preflight.shape_of(header)
     context = options.context_tokens or shape.max_position_embeddings
     per_token = shape.cache_bytes_per_token(options.cache_type)
     return {

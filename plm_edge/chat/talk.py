@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from plm_edge.chat import session
+from plm_edge.chat import preflight, session
 from plm_edge.chat.model import ChatModel, StopCheck
 from plm_edge.chat.prompt import Prompt, PromptBuilder
 from plm_edge.chat.sampling import Sampling
@@ -21,8 +21,6 @@ Finish = Literal["stop", "length", "context", "interrupted"]
 
 # Room kept for the answer when oldest turns are dropped: this share of the context at most.
 _RESERVE_SHARE = 4
-
-TEMPLATE_KEY = "tokenizer.chat_template"
 
 
 @dataclass(frozen=True)
@@ -141,12 +139,12 @@ class _Answer:
 
 def read_template(model: ChatModel) -> ChatTemplate:
     """The template in the model's file; ChatML if it has none but knows ChatML's tokens."""
-    source = model.header.metadata.get(TEMPLATE_KEY)
-    if not isinstance(source, str) or not source.strip():
+    source = preflight.template_source(model.header)
+    if source is None:
         known = model.control_texts(model.tokenize("<|im_start|><|im_end|>", special=True))
         if len(known) < 2:
             raise InputError(
-                f"{model.path}: has no chat template ({TEMPLATE_KEY})",
+                f"{model.path}: has no chat template ({preflight.TEMPLATE_KEY})",
                 hint="convert an Instruct checkpoint: a base model does not chat",
             )
         source = CHATML

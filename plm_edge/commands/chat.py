@@ -52,12 +52,13 @@ def chat(
 ) -> None:
     """Talk to a model in the terminal; with -p or piped input, answer once and leave."""
     from plm_edge.chat.model import ModelOptions
+    from plm_edge.chat.preflight import checked_header
     from plm_edge.chat.sampling import Sampling
     from plm_edge.chat.threads import default_threads
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, max_tokens, seed)
     options = ModelOptions(ctx, threads or default_threads(), cache_type, verbose=verbose)
-    header = _header(file)
+    header = checked_header(file)
     if dry_run:
         _show_plan(header, options, sampling, as_json)
         return
@@ -66,14 +67,6 @@ def chat(
         raise UsageError("--json needs one question", hint='add -p "..." or pipe a text in')
     with _load(header, options) as model:
         _run(model, sampling, system, message, as_json)
-
-
-def _header(file: Path) -> GgufHeader:
-    from plm_edge.gguf_header import read_header
-
-    header = read_header(file)
-    header.require_architecture()
-    return header
 
 
 def _message(prompt: str | None) -> str | None:

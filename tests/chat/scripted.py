@@ -139,4 +139,5 @@ def _tensors(tokens: list[str], script: Script, width: int) -> dict[str, np.ndar
         for name in ("attn_q", "attn_kv_a_mqa", "attn_kv_b", "attn_output"):
             weight = tensors[f"blk.0.{name}.weight"]
             weight[:] = random.standard_normal(weight.shape) / weight.shape[1] ** 0.5
+        tensors["blk.0.attn_output.weight"] *= 100.0  # as loud as the FFN
     return tensors

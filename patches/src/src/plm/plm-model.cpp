@@ -8,10 +8,13 @@
 
 #include "plm-model.h"
 
+#include "ggml-cpp.h"
 #include "ggml-plm.h"
+#include "llama-adapter.h"
 #include "llama-kv-cache.h"
 #include "llama-model-loader.h"
 
+#include <algorithm>
 #include <cmath>
 
 static const char * const PLM_LAYOUT_EDGE = "edge";
@@ -51,10 +54,41 @@ static llama_hparams latent_hparams(const llama_hparams & hparams) {
     return latent;
 }
 
+// a kernel that multiplies by weights as they lie in the file, where the CPU has one, spares the repacked copy
+static bool has_plm_mul_mat(ggml_type type) {
+    ggml_init_params params = { 4 * ggml_tensor_overhead(), nullptr, /*.no_alloc =*/true };
+    ggml_context_ptr ctx{ ggml_init(params) };
+
+    ggml_tensor * w = ggml_new_tensor_2d(ctx.get(), type, ggml_blck_size(type), 1);
+    ggml_tensor * x = ggml_new_tensor_2d(ctx.get(), GGML_TYPE_F32, w->ne[0], 1);
+
+    ggml_backend_dev_t cpu = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    return ggml_backend_dev_supports_op(cpu, ggml_plm_mul_mat(ctx.get(), w, x));
+}
+
+bool llama_model_plm_latent::uses_plm_mul_mat(const ggml_tensor * w) const {
+    return plm_mul_mat_types.count(w->type) > 0;
+}
+
+// how a matrix that is multiplied from the left is to be loaded
+int llama_model_plm_latent::mul_mat_flags(const LLM_TN_IMPL & name) {
+    const ggml_tensor * meta = ml->get_tensor_meta(name.str().c_str());
+    if (!meta || !has_plm_mul_mat(meta->type)) {
+        return 0;
+    }
+    plm_mul_mat_types.insert(meta->type);
+    return TENSOR_OP_PLM;
+}
+
 void llama_model_plm_latent::load_arch_tensors(llama_model_loader &) {
     LLAMA_LOAD_LOCALS;
 
     hparams_latent = latent_hparams(hparams);
+
+    const auto create_matrix = [&](llm_tensor tensor, int i, const std::initializer_list<int64_t> & ne, int flags = 0) {
+        const LLM_TN_IMPL name = i < 0 ? tn(tensor, "weight") : tn(tensor, "weight", i);
+        return create_tensor(name, ne, flags | mul_mat_flags(name));
+    };
 
     const int64_t rope = hparams.n_rot();
     const int64_t nope = n_embd_head_k - rope;
@@ -62,18 +96,18 @@ void llama_model_plm_latent::load_arch_tensors(llama_model_loader &) {
 
     tok_embd    = create_tensor(tn(LLM_TENSOR_TOKEN_EMBD, "weight"), { n_embd, n_vocab }, 0);
     output_norm = create_tensor(tn(LLM_TENSOR_OUTPUT_NORM, "weight"), { n_embd }, 0);
-    output      = create_tensor(tn(LLM_TENSOR_TOKEN_EMBD, "weight"), { n_embd, n_vocab }, TENSOR_DUPLICATED);
+    output      = create_matrix(LLM_TENSOR_TOKEN_EMBD, -1, { n_embd, n_vocab }, TENSOR_DUPLICATED);
 
     for (int i = 0; i < n_layer; ++i) {
         auto & layer = layers[i];
 
         layer.attn_norm      = create_tensor(tn(LLM_TENSOR_ATTN_NORM, "weight", i), { n_embd }, 0);
-        layer.wq             = create_tensor(tn(LLM_TENSOR_ATTN_Q, "weight", i), { n_embd, n_embd_head_k * n_head }, 0);
-        layer.wkv_a_mqa      = create_tensor(tn(LLM_TENSOR_ATTN_KV_A_MQA, "weight", i), { n_embd, rank + rope }, 0);
+        layer.wq             = create_matrix(LLM_TENSOR_ATTN_Q, i, { n_embd, n_embd_head_k * n_head });
+        layer.wkv_a_mqa      = create_matrix(LLM_TENSOR_ATTN_KV_A_MQA, i, { n_embd, rank + rope });
         layer.attn_kv_a_norm = create_tensor(tn(LLM_TENSOR_ATTN_KV_A_NORM, "weight", i), { rank }, 0);
-        layer.wo       = create_tensor(tn(LLM_TENSOR_ATTN_OUT, "weight", i), { n_head * n_embd_head_v, n_embd }, 0);
-        layer.ffn_norm = create_tensor(tn(LLM_TENSOR_FFN_NORM, "weight", i), { n_embd }, 0);
-        layer.ffn_up   = create_tensor(tn(LLM_TENSOR_FFN_UP, "weight", i), { n_embd, n_ff }, 0);
+        layer.wo             = create_matrix(LLM_TENSOR_ATTN_OUT, i, { n_head * n_embd_head_v, n_embd });
+        layer.ffn_norm       = create_tensor(tn(LLM_TENSOR_FFN_NORM, "weight", i), { n_embd }, 0);
+        layer.ffn_up         = create_matrix(LLM_TENSOR_FFN_UP, i, { n_embd, n_ff });
 
         // GGML_OP_PLM reads these as they are in the file, so they must not be repacked
         if (is_edge) {
@@ -84,7 +118,7 @@ void llama_model_plm_latent::load_arch_tensors(llama_model_loader &) {
         } else {
             layer.wkv_b    = create_tensor(tn(LLM_TENSOR_ATTN_KV_B, "weight", i),
                                            { rank, n_head * (nope + n_embd_head_v) }, TENSOR_OP_PLM);
-            layer.ffn_down = create_tensor(tn(LLM_TENSOR_FFN_DOWN, "weight", i), { n_ff, n_embd }, 0);
+            layer.ffn_down = create_matrix(LLM_TENSOR_FFN_DOWN, i, { n_ff, n_embd });
         }
     }
 }
@@ -109,8 +143,9 @@ std::unique_ptr<llm_graph_context> llama_model_plm_latent::build_arch_graph(cons
     return std::make_unique<graph>(*this, params);
 }
 
-llama_model_plm_latent::graph::graph(const llama_model & model, const llm_graph_params & params) :
-    llm_graph_context(params) {
+llama_model_plm_latent::graph::graph(const llama_model_plm_latent & model, const llm_graph_params & params) :
+    llm_graph_context(params),
+    model(model) {
     ggml_tensor * inpL        = build_inp_embd(model.tok_embd);
     ggml_tensor * inp_pos     = build_inp_pos();
     auto *        inp_attn    = build_attn_inp_k();
@@ -150,11 +185,19 @@ llama_model_plm_latent::graph::graph(const llama_model & model, const llm_graph_
     cb(cur, "result_norm", -1);
     res->t_embd = cur;
 
-    cur = build_lora_mm(model.output, cur, model.output_s);
+    cur = build_mul_mat(model.output, cur);
     cb(cur, "result_output", -1);
     res->t_logits = cur;
 
     ggml_build_forward_expand(gf, cur);
+}
+
+bool llama_model_plm_latent::graph::has_lora(ggml_tensor * w) const {
+    return std::any_of(loras->begin(), loras->end(), [&](const auto & lora) { return lora.first->get_weight(w); });
+}
+
+ggml_tensor * llama_model_plm_latent::graph::build_mul_mat(ggml_tensor * w, ggml_tensor * x) const {
+    return model.uses_plm_mul_mat(w) && !has_lora(w) ? ggml_plm_mul_mat(ctx0, w, x) : build_lora_mm(w, x);
 }
 
 ggml_tensor * llama_model_plm_latent::graph::build_rope(ggml_tensor * x, ggml_tensor * pos, int64_t offset) const {
@@ -170,7 +213,7 @@ ggml_tensor * llama_model_plm_latent::graph::build_latent_row(const llama_layer 
                                                               int                 il) const {
     const int64_t rank = hparams.n_lora_kv;
 
-    ggml_tensor * kv_a = build_lora_mm(layer.wkv_a_mqa, cur);
+    ggml_tensor * kv_a = build_mul_mat(layer.wkv_a_mqa, cur);
     cb(kv_a, "kv_pe_compresseed", il);
 
     ggml_tensor * latent = ggml_view_2d(ctx0, kv_a, rank, n_tokens, kv_a->nb[1], 0);
@@ -198,7 +241,7 @@ ggml_tensor * llama_model_plm_latent::graph::build_latent_attn(const llama_layer
     const int64_t nope     = n_embd_k - n_rot;
     const int64_t rank     = hparams.n_lora_kv;
 
-    ggml_tensor * q = build_lora_mm(layer.wq, cur);
+    ggml_tensor * q = build_mul_mat(layer.wq, cur);
     cb(q, "q", il);
     q = build_rope(ggml_reshape_3d(ctx0, q, n_embd_k, n_head, n_tokens), pos, nope);
     cb(q, "q_rope", il);
@@ -226,20 +269,19 @@ ggml_tensor * llama_model_plm_latent::graph::build_latent_attn(const llama_layer
                                1.0f / sqrtf(float(n_embd_k)));
     cb(cur, "latent_attn", il);
 
-    return build_lora_mm(layer.wo, ggml_reshape_2d(ctx0, cur, n_embd_v * n_head, n_tokens));
+    return build_mul_mat(layer.wo, ggml_reshape_2d(ctx0, cur, n_embd_v * n_head, n_tokens));
 }
 
 ggml_tensor * llama_model_plm_latent::graph::build_relu_sqr_ffn(const llama_layer & layer,
                                                                 ggml_tensor *       cur,
                                                                 int                 il) const {
-    if (layer.wkv_b) {
-        return build_ffn(cur, layer.ffn_up, NULL, NULL, NULL, NULL, NULL, layer.ffn_down, NULL, NULL, NULL,
-                         LLM_FFN_RELU_SQR, LLM_FFN_SEQ, il);
+    if (model.is_edge && model.uses_plm_mul_mat(layer.ffn_up) && !has_lora(layer.ffn_up)) {
+        return ggml_plm_sparse_ffn(ctx0, layer.ffn_up, cur, layer.ffn_down);
     }
-    cur = build_lora_mm(layer.ffn_up, cur);
+    cur = build_mul_mat(layer.ffn_up, cur);
     cb(cur, "ffn_up", il);
     cur = ggml_sqr(ctx0, ggml_relu(ctx0, cur));
     cb(cur, "ffn_sqr(relu)", il);
 
-    return ggml_plm_sparse_down(ctx0, layer.ffn_down, cur);
+    return model.is_edge ? ggml_plm_sparse_down(ctx0, layer.ffn_down, cur) : build_mul_mat(layer.ffn_down, cur);
 }

@@ -3,6 +3,7 @@
 
 #include "plm.h"
 
+#include "dense_gemm.h"
 #include "ggml-cpu-impl.h"
 #include "ggml-impl.h"
 #include "ggml-plm.h"
@@ -50,6 +51,12 @@ void ggml_plm_forward(const ggml_compute_params * params, ggml_tensor * dst) {
 int ggml_plm_n_tasks(const ggml_tensor * node, int n_threads) {
     GGML_UNUSED(node);
     return n_threads;
+}
+
+// every kernel runs everywhere, but mul_mat has a rival: it is offered only where it is the faster one, which is
+// how whoever loads a model learns in what kind of buffer to put the weights
+bool ggml_plm_supports_op(const ggml_tensor * node) {
+    return ggml_get_op_params_i32(node, 0) != GGML_PLM_MUL_MAT || plm::gemm_has_kernel(node->src[0]->type);
 }
 
 size_t ggml_plm_work_size(const ggml_tensor * node, int n_tasks) {

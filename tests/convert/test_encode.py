@@ -73,7 +73,9 @@ def test_weights_become_upstreams_bytes(
 )
 def test_any_floats_become_upstreams_bytes(values: np.ndarray, target: OutputType) -> None:
     raw = values.view(np.uint32)
-    assert np.array_equal(encode(raw, "f32", target), upstreams(raw, "f32", target))
+    expected, before = upstreams(raw, "f32", target), raw.copy()
+    assert np.array_equal(encode(raw, "f32", target), expected)
+    assert np.array_equal(raw, before)
 
 
 def test_halves_round_away_from_zero_in_q8_0() -> None:

@@ -18,8 +18,12 @@ from numpy.typing import NDArray
 from plm_edge.convert.synth_storage import Array, decode, encode
 from plm_edge.shape import PlmShape
 
-# Spread of attention scores over the keys of a query: a few dozen of 4096 keys carry the weight.
-SCORE_SPREAD = 2.0
+# Spread of attention scores over the keys of a query: few keys carry the weight however many
+# there are, so that the size of what attention adds, and with it the sparsity, depends little on
+# the length of the context.
+SCORE_SPREAD = 3.0
+# What attention adds to the residual stream relative to what the FFN adds; for the same reason.
+ATTENTION_SHARE = 0.6
 # Relative spread of the neurons' thresholds: some fire twice as often as the average, some half.
 THRESHOLD_SPREAD = 0.25
 # Share of the constant direction in the RMS of the residual stream: enough for `up_proj` to read
@@ -39,9 +43,9 @@ class Synthesis:
     zero_fraction: float
 
     @property
-    def sublayer_share(self) -> float:
-        """RMS that attention and FFN each add, relative to the residual they are added to."""
-        return math.sqrt(min(0.5, 1.4 / self.shape.num_hidden_layers))
+    def ffn_share(self) -> float:
+        """RMS that an FFN adds, relative to the residual it is added to."""
+        return math.sqrt(min(0.5, 2.0 / self.shape.num_hidden_layers))
 
     def generator(self, *path: int) -> np.random.Generator:
         """The random numbers of one tensor, the same whatever was drawn before."""
@@ -154,8 +158,8 @@ class LayerMaker:
         weight = self._normal(name, self.shape.hidden_size, values.shape[-1])
         weight -= np.outer(unit(constant), unit(constant) @ weight)
         output: Array = values @ weight.T
-        share = self.synthesis.sublayer_share * rms(calibration(residual))
-        scale = coarse(share / rms(calibration(output)))
+        share = self.synthesis.ffn_share * (1 if name == "mlp.down_proj" else ATTENTION_SHARE)
+        scale = coarse(share * rms(calibration(residual)) / rms(calibration(output)))
         weight *= scale
         output *= scale
         if name == "mlp.down_proj":

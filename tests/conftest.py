@@ -13,7 +13,7 @@ from tests.engine_fixtures import engine, stock_engine
 
 __all__ = ["engine", "stock_engine"]
 
-# The tests' matrices are small: BLAS threads only wait for each other, for minutes on a busy machine.
+# Small matrices: BLAS threads would only wait for each other, for minutes on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 # Built engines take minutes: tests share the user's cache, everything else is per test.

@@ -12,7 +12,10 @@
 namespace plm {
 
 // rows unpacked at a time
-constexpr int64_t GEMM_ROWS = 64;
+constexpr int64_t GEMM_ROWS = 128;
+
+// whether this CPU has a kernel for the type; without one ggml's own mul_mat, on repacked weights, is faster
+bool gemm_has_kernel(ggml_type type);
 
 // whether this CPU has a kernel for the type; without one ggml's own mul_mat, on repacked weights, is faster
 bool gemm_has_kernel(ggml_type type);

@@ -143,7 +143,7 @@ class _Build:
         self._forget_moved_build()
         pin = self.plan.patch_set.pin
         command = ["cmake", "-G", "Ninja", "-S", str(self._source), "-B", str(self._objects)]
-        command += [f"-DCMAKE_MAKE_PROGRAM={host.ninja()}", *self.plan.flags]
+        command += [f"-DCMAKE_MAKE_PROGRAM={host.ninja()}", host.ccache_flag(), *self.plan.flags]
         command += [f"-DLLAMA_BUILD_NUMBER={pin.build_number}"]
         # The commit is in every benchmark row; it also tells the two variants apart there.
         command += [f"-DLLAMA_BUILD_COMMIT={pin.commit[:9]}-{self.plan.variant}"]

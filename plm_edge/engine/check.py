@@ -71,7 +71,7 @@ def _build_step_by_step(plan: BuildPlan, folder: Path, progress: Progress, notif
 def _compile(plan: BuildPlan, folder: Path, targets: tuple[str, ...], progress: Progress) -> None:
     log, objects = folder / "build.log", str(folder / "build")
     cmake = ["cmake", "-G", "Ninja", "-S", str(folder / "src"), "-B", objects, *plan.flags]
-    shell.run_logged([*cmake, f"-DCMAKE_MAKE_PROGRAM={host.ninja()}"], log)
+    shell.run_logged([*cmake, f"-DCMAKE_MAKE_PROGRAM={host.ninja()}", host.ccache_flag()], log)
     ninja = [str(host.ninja()), "-C", objects, "-j", str(host.build_jobs()), *targets]
     environment = {"NINJA_STATUS": "[%f/%t] ", **host.ccache_environment(folder)}
     shell.run_logged(ninja, log, env=environment, on_line=step_reader(progress))

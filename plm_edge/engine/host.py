@@ -107,6 +107,11 @@ def available_bytes() -> int:
     return int(found[1]) * 1024 if found else 1 << 40
 
 
+def ccache_flag() -> str:
+    """Has the tree use ccache; never sccache, whose server would inherit a build's lock and stay."""
+    return f"-DGGML_CCACHE={'ON' if shutil.which('ccache') else 'OFF'}"
+
+
 def ccache_environment(work: Path) -> dict[str, str]:
     """Lets ccache share results between build folders, unless the user configured that already."""
     if shutil.which("ccache") is None:

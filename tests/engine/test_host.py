@@ -112,6 +112,14 @@ def test_ccache_is_configured_only_if_the_user_did_not(
     assert host.ccache_environment(Path("/slot")) == expected
 
 
+def test_ccache_is_used_and_sccache_never(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    tool(tmp_path, "sccache", "exit 0")
+    assert host.ccache_flag() == "-DGGML_CCACHE=OFF"
+    tool(tmp_path, "ccache", "exit 0")
+    assert host.ccache_flag() == "-DGGML_CCACHE=ON"
+
+
 def test_no_ccache_is_fine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert host.ccache_environment(Path("/slot")) == {}

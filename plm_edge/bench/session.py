@@ -94,10 +94,11 @@ class Bench:
             self.models[side.file].header,
             latent=is_edge,
             cache_type=side.cache_type,
-            live_fraction=self._live_fraction(side),
+            live_fraction=self.live_fraction(side),
         )
 
-    def _live_fraction(self, side: Side) -> float | None:
+    def live_fraction(self, side: Side) -> float | None:
+        """The share of neurons a side reads; None where it reads all."""
         model = self.models[side.file]
         if side.variant != "edge" or model.header.layout != "edge":
             return None
@@ -109,7 +110,7 @@ class Bench:
         """Only for generation: a prompt reads the weights once for many tokens."""
         if test.kind != "generation":
             return None
-        fraction = self._live_fraction(side)
+        fraction = self.live_fraction(side)
         is_measured = fraction is not None and self.models[side.file].live is not None
         return rows.Reading(
             round(reads.generation_bytes(test.depth, test.tokens)), fraction, is_measured

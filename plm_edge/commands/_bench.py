@@ -116,7 +116,7 @@ def _run(planned: dict[str, Rounds], request: Request, here: machine.Machine) ->
     if request.is_dry:
         _bench_show.plan(planned, pace_of(planned, here), request.as_json)
         return
-    bench = _prepared(here, [side for rounds in planned.values() for side in rounds.sides])
+    bench = prepared(here, [side for rounds in planned.values() for side in rounds.sides])
     if request.threads is None:
         planned = _with_best_threads(bench, planned)
     pace = pace_of(planned, here)
@@ -161,7 +161,7 @@ def pace_of(planned: dict[str, Rounds], here: machine.Machine) -> plan.Pace:
     )
 
 
-def _prepared(here: machine.Machine, used: Sequence[Side]) -> Bench:
+def prepared(here: machine.Machine, used: Sequence[Side]) -> Bench:
     """Engines ready, files hashed, live neurons counted, the memory bus measured."""
     engines: dict[str, Engine] = {}
     for side in used:

@@ -36,13 +36,16 @@ def bench(
     flash: Annotated[Flash, typer.Option(help="Flash attention of our engine.")] = Flash.auto,
     results: Annotated[Path | None, typer.Option(help="Results file to append to.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Read the results file back.")] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Where a token's time and bytes go.")
+    ] = False,
     suite: Annotated[bool, typer.Option("--suite", help="The table of `make bench`.")] = False,
     only: Annotated[str, typer.Option(help="Cases of the suite; a list.")] = "",
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure FILE: prompts and generation at several depths, memory, share of the memory bus."""
-    from plm_edge.commands import _bench
+    from plm_edge.commands import _bench, _bench_profile
     from plm_edge.commands._bench import Request
 
     request = Request(
@@ -65,6 +68,8 @@ def bench(
         _bench.run_suite(request, _words(only))
     elif file is None:
         raise UsageError("which file?", hint="plm-edge bench FILE, or --suite, or --show")
+    elif profile:
+        _bench_profile.run(file, request)
     else:
         _bench.run_file(file, request)
 

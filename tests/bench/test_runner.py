@@ -61,7 +61,7 @@ def test_a_memory_run_is_real_too(tmp_path: Path, stock_engine: Engine) -> None:
     side = Side("stock", model, 1, flash="off")
     test = plan.Test("generation", 4, 60)
     outcome = runner.run(Job(side, (test,), 0, measures_memory=True), stock_engine)
-    assert outcome.observed.peak_anonymous_bytes > 64 * 3 * 4 * (192 + 64) * 2
+    assert outcome.observed.peak_rss_bytes > 64 * 3 * 4 * (192 + 64) * 2
 
 
 def test_a_failing_run_shows_command_and_reason(engine: Engine) -> None:

@@ -150,3 +150,16 @@ def test_without_a_file_it_says_what_to_type() -> None:
 def test_no_rows_are_said(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_text("")
     assert "holds no benchmark rows" in run("--show", "--results", tmp_path / "r.jsonl").stderr
+
+
+def test_profile_takes_a_token_apart(models: Path, engines: None) -> None:
+    words = ("--profile", "--depth", "16", "--gen", "2", "--threads", "1", "--against", "stock")
+    done = run(models, *words)
+    assert done.exit_code == 0, done.stderr
+    for part in ("ffn", "projections", "attention", "head", "token"):
+        assert f"\n {part} " in done.stdout
+    assert "live neurons by layer, %: " in done.stdout
+    found = json.loads(run(models, *words, "--json").stdout)
+    assert [entry["engine"] for entry in found["profiles"]] == ["edge", "stock"]
+    assert len(found["live_fraction_by_layer"]["m.gguf"]) == 3
+    assert "would time each operation" in run(models, *words, "--dry-run").stdout

@@ -22,7 +22,7 @@ import torch
 
 from plm_edge import resources
 from plm_edge.convert.pipeline import convert
-from plm_edge.convert.pretokenizer import GPT4O, LLAMA3
+from plm_edge.convert.pretokenizer import LLAMA3, QWEN35
 from plm_edge.engine import source, upstream
 from plm_edge.gguf_header import read_header
 from tests.convert.samples import TINY, change_json, make_checkpoint, read_weights, shard
@@ -168,7 +168,7 @@ def both_ends(folder: Path) -> None:
 
     def change(tokenizer: dict[str, Any]) -> None:
         split = tokenizer["pre_tokenizer"]["pretokenizers"][0]
-        split["pattern"]["Regex"] = GPT4O
+        split["pattern"]["Regex"] = QWEN35
         tokenizer["post_processor"] = _template_processing("<|im_start|>", "<|endoftext|>")
 
     change_json(folder / "tokenizer.json", change)
@@ -204,7 +204,7 @@ CASES: dict[str, tuple[Change, Any, str, tuple[str, ...], str]] = {
     "nameless": (no_template_no_names, TINY, "bf16", ("f16",), "qwen2"),
     "user-tokens": (user_tokens, replace(TINY, vocab_size=520), "bf16", ("f16",), "qwen2"),
     "llama3": (llama3_tokenizer, TINY, "bf16", ("f16",), "llama-bpe"),
-    "both-ends": (both_ends, TINY, "bf16", ("f16",), "gpt-4o"),
+    "both-ends": (both_ends, TINY, "bf16", ("f16",), "qwen35"),
     "vocabulary": (vocabulary_files, TINY, "bf16", ("f16",), "qwen2"),
 }
 

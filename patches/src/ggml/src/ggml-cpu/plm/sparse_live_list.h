@@ -102,33 +102,20 @@ inline void relu_sqr(float * y) {
     }
 }
 
-// sum[c] += act * tile[neuron][c] over the list, LIST_COLS columns at a time kept in registers
-inline void add_listed(const live_list & list, const float * tile, int64_t width, float * sum) {
-    // 16 floats are one AVX-512 register, two of AVX2, four of NEON
-    typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
-
+// A group of tokens that goes through add_tile together.
 #if defined(__AVX512F__)
-    constexpr int N = 8;
+constexpr int64_t LIST_TOKENS = 6;
 #else
-    constexpr int N = 2;
+constexpr int64_t LIST_TOKENS = 4;
 #endif
 
-    for (int64_t c = 0; c < width; c += 16 * N) {
-        vec v[N];
-        for (int j = 0; j < N; j++) {
-            v[j] = *(const vec *) (sum + c + 16 * j);
-        }
-        for (int64_t i = 0; i < list.n; i++) {
-            const float * row = tile + list.neuron[i] * width + c;
-            const float   a   = list.act[i];
-            for (int j = 0; j < N; j++) {
-                v[j] += a * *(const vec *) (row + 16 * j);
-            }
-        }
-        for (int j = 0; j < N; j++) {
-            *(vec *) (sum + c + 16 * j) = v[j];
-        }
-    }
-}
+// sum[t][c] += act * tile[neuron][c] over the lists of up to LIST_TOKENS tokens; rows of tile and sum are width
+// floats, a multiple of LIST_COLS. Either list by list, or, where most neurons fired, as a dense product.
+void add_tile(const live_list * lists,
+              int64_t           n_lists,
+              const float *     tile,
+              int64_t           n_neurons,
+              int64_t           width,
+              float *           sum);
 
 }  // namespace plm

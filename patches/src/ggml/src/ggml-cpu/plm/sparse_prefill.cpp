@@ -132,10 +132,15 @@ struct prefill {
 
         std::fill_n(sum, n_tokens * width, 0.0f);
         for (int64_t s = 0; s < n_segments(); s++) {
-            const int64_t neuron = s * LIST_NEURONS;
-            unpack_tile(neuron, std::min(LIST_NEURONS, src.n_ff() - neuron), first_col, n_cols, tile);
-            for (int64_t t = 0; t < n_tokens; t++) {
-                add_listed(buf.lists.of(s, t), tile, width, sum + t * width);
+            const int64_t n_neurons = std::min(LIST_NEURONS, src.n_ff() - s * LIST_NEURONS);
+            unpack_tile(s * LIST_NEURONS, n_neurons, first_col, n_cols, tile);
+            for (int64_t t = 0; t < n_tokens; t += LIST_TOKENS) {
+                live_list     lists[LIST_TOKENS];
+                const int64_t n = std::min(LIST_TOKENS, n_tokens - t);
+                for (int64_t i = 0; i < n; i++) {
+                    lists[i] = buf.lists.of(s, t + i);
+                }
+                add_tile(lists, n, tile, n_neurons, width, sum + t * width);
             }
         }
         for (int64_t t = 0; t < n_tokens; t++) {

@@ -2,8 +2,8 @@
 
 // The FFN of many tokens. Together they fire every neuron, so all of `down` is read, but each token still skips
 // its own dead neurons: `down` is unpacked to floats tile by tile, and a token adds only the rows of the tile
-// that its list names. With nothing dead this degenerates to a dense float GEMM on tiles that fit the cache, so
-// there is no second path for models that are not sparse.
+// that its list names. Where most of a tile fired, for a model that is not sparse, say, the same tile goes through
+// a dense product instead.
 
 #include "sparse_source.h"
 

@@ -17,6 +17,6 @@ def ready_engine(*, ui: bool = False) -> Engine:
     extras = build.Extras(ui=ui)
     if engine := build.current("edge", extras):
         return engine
-    console.note("the engine is not built yet: this takes a few minutes, once")
+    console.note("the engine is built first: this takes a few minutes, once")
     with console.step_progress("building the engine") as progress:
         return build.ensure("edge", progress, extras=extras, notify=console.note)

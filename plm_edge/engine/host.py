@@ -108,7 +108,7 @@ def available_bytes() -> int:
 
 
 def ccache_flag() -> str:
-    """Has the tree use ccache; never sccache, whose server would inherit a build's lock and stay."""
+    """Has the tree use ccache; never sccache, whose server would inherit the lock and stay."""
     return f"-DGGML_CCACHE={'ON' if shutil.which('ccache') else 'OFF'}"
 
 

@@ -44,11 +44,10 @@ def quantize(
 
 
 def _apply(request: Request, plan: Plan) -> float:
-    from plm_edge.engine import build
+    from plm_edge.commands._ready_engine import ready_engine
     from plm_edge.quantize import quantizer
 
-    with console.step_progress("building the edge engine") as progress:
-        engine = build.ensure("edge", progress)
+    engine = ready_engine()
     with console.byte_progress(f"quantizing {request.source.path.name}") as progress:
         return quantizer.apply(request, plan, engine, progress).seconds
 

@@ -17,6 +17,8 @@ from plm_edge.gguf_header import GgufHeader, read_header
 from plm_edge.quantize.plan import Plan, TensorPlan
 
 TOOL = "llama-quantize"
+# Rows it holds in memory at once; by default it takes a whole tensor, 1.9 GB for PLM's embedding.
+_BUFFER_MIB = 256
 # `[  12/ 355]  blk.3.ffn_up.weight - [2048, 8192, 1, 1], type = f16, converting to q4_0 .. size =`
 _TENSOR_LINE = re.compile(r"^\[ *(\d+)/ *(\d+)\] +(\S+) ")
 
@@ -89,7 +91,7 @@ def run(
     on_line: Callable[[str], None],
 ) -> None:
     """Call llama-quantize; without `tensors` it mixes types by its own rules for `base_name`."""
-    command: list[str | Path] = [engine.tool(TOOL)]
+    command: list[str | Path] = [engine.tool(TOOL), "--max-buffer-size", str(_BUFFER_MIB)]
     if request.allow_requantize:
         command.append("--allow-requantize")
     log = paths.state_dir() / "logs" / f"quantize-{os.getpid()}.log"

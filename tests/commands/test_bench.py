@@ -13,6 +13,8 @@ from typer.testing import CliRunner, Result
 from plm_edge.bench import bandwidth
 from plm_edge.bench.bandwidth import Bandwidth
 from plm_edge.cli import app
+from plm_edge.commands import _bench
+from plm_edge.convert.synth import SHAPES
 from plm_edge.engine import build
 from plm_edge.engine.cache import Engine
 from tests.quantize.tiny import write_model
@@ -163,3 +165,19 @@ def test_profile_takes_a_token_apart(models: Path, engines: None) -> None:
     assert [entry["engine"] for entry in found["profiles"]] == ["edge", "stock"]
     assert len(found["live_fraction_by_layer"]["m.gguf"]) == 3
     assert "would time each operation" in run(models, *words, "--dry-run").stdout
+
+
+def test_suite_makes_its_models_and_prints_every_case(
+    engines: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_bench, "PlmShape", lambda: SHAPES["tiny"])
+    words = ("--repeats", "1", "--threads", "1", "--results", tmp_path / "r.jsonl")
+    done = run("--suite", "--only", "q4,q4-k,q4-deep", *words)
+    assert done.exit_code == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith(" q4")]
+    assert [line[0] for line in lines[:6]] == ["q4", "q4", "q4", "q4-k", "q4-deep", "q4-deep"]
+    # Two caches of ours and stock's: three memory lines.
+    assert [line[1] for line in lines[6:]] == ["edge", "stock", "edge"]
+    assert "random weights" in done.stdout
+    again = run("--suite", "--only", "q4-k", *words, "--json")
+    assert json.loads(again.stdout)["rows"][0]["case"] == "q4-k"

@@ -22,7 +22,7 @@ def run(*words: str | Path) -> Result:
 
 @pytest.fixture
 def use_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "ensure", lambda *words, **options: engine)
+    monkeypatch.setattr(build, "current", lambda *words: engine)
 
 
 def test_dry_run_says_the_size_to_the_byte_and_writes_nothing(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,8 +74,6 @@ def test_tables_that_can_be_computed_are_ignored_by_name(loaded: Loaded) -> None
 
 
 def test_rows_that_q8_0_cannot_hold_stay_f16_and_it_says_so(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     folder = make_checkpoint(tmp_path / "odd", replace(TINY, kv_lora_rank=40))
     plan = make_plan(read_config(folder), open_tensors(folder), "stock", "q8_0")
     names = {output.name: output for output in plan.outputs}

@@ -7,13 +7,17 @@ measures again what a process draws by chance, such as where its memory lies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 Flash = Literal["auto", "on", "off"]
 Kind = Literal["prompt", "generation"]
+
+_UNKNOWN_BYTES = 1_200_000_000  # a 4-bit PLM-1.8B, for files that are yet to be made
+_START_SECONDS = 1.0
+_FASTEST = 20_000.0
 
 
 @dataclass(frozen=True)
@@ -110,33 +114,25 @@ def _tokens(tests: Sequence[Test], kind: Kind) -> str:
 
 @dataclass(frozen=True)
 class Pace:
-    """Rough speeds, for the time a plan will take before anything has been measured."""
+    """A guess at speeds from the sizes of files, for the estimate before anything is measured.
 
-    prompt_tokens_per_second: float
-    generation_tokens_per_second: float
-    start_seconds: float = 1.5
+    Decoding at half the memory bus; prompts at 90 tok/s for each core and GB of weights, which is
+    what two Zen 5 cores do (2026-11), and which smaller cores miss by far.
+    """
+
+    file_bytes: Mapping[Path, int]
+    gigabytes_per_second: float
+    cores: int
 
     def seconds(self, job: Job) -> float:
         """About how long a job takes; warm-ups and the way down to the depth included."""
+        gigabytes = max(self.file_bytes.get(job.side.file, _UNKNOWN_BYTES) / 1e9, 1e-6)
         prompts = sum(test.tokens for test in job.tests if test.kind == "prompt")
         written = sum(test.tokens + 1 for test in job.tests if test.kind == "generation")
         read = job.tests[0].depth + 2 * prompts
         deep = 1 + job.tests[0].depth / 4096  # attention's share grows with the depth
         return (
-            self.start_seconds
-            + deep * read / self.prompt_tokens_per_second
-            + deep * written / self.generation_tokens_per_second
+            _START_SECONDS
+            + deep * read / min(90 * self.cores / gigabytes, _FASTEST)
+            + deep * written / min(0.5 * self.gigabytes_per_second / gigabytes, _FASTEST)
         )
-
-
-def pace(weight_bytes: float, bandwidth_gigabytes_per_second: float, cores: int) -> Pace:
-    """A guess from the file's size: decoding at 60 % of the memory bus, prompts by the core.
-
-    40 tok/s per core and GB of weights is what a 2024 laptop core does; the guess is only for
-    the estimate and the progress bar.
-    """
-    gigabytes = max(weight_bytes / 1e9, 1e-6)
-    return Pace(
-        prompt_tokens_per_second=min(60 * cores / gigabytes, 50_000),
-        generation_tokens_per_second=min(0.6 * bandwidth_gigabytes_per_second / gigabytes, 5_000),
-    )

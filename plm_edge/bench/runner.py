@@ -12,7 +12,12 @@ from typing import Any
 
 from plm_edge import shell
 from plm_edge.bench.plan import Job, Test
-from plm_edge.bench.sampler import Observed, Sampler
+from plm_edge.bench.sampler import (
+    CLOSE_POLL_SECONDS,
+    LOOSE_POLL_SECONDS,
+    Observed,
+    Sampler,
+)
 from plm_edge.engine.cache import Engine
 from plm_edge.errors import ToolError
 
@@ -32,11 +37,14 @@ class Outcome:
 def run(job: Job, engine: Engine) -> Outcome:
     """Run one job to its end; `ToolError` with the engine's last lines if it fails."""
     command = (str(engine.tool(TOOL)), *job.arguments())
-    text, observed = _watched(command, engine.run_environment())
+    poll_seconds = CLOSE_POLL_SECONDS if job.measures_memory else LOOSE_POLL_SECONDS
+    text, observed = _watched(command, engine.run_environment(), poll_seconds)
     return Outcome(job, command, speeds(text, job), observed)
 
 
-def _watched(command: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, Observed]:
+def _watched(
+    command: tuple[str, ...], environment: Mapping[str, str], poll_seconds: float
+) -> tuple[str, Observed]:
     with tempfile.TemporaryFile("w+", errors="replace") as errors:
         process = subprocess.Popen(
             command,
@@ -47,7 +55,7 @@ def _watched(command: tuple[str, ...], environment: Mapping[str, str]) -> tuple[
             text=True,
             errors="replace",
         )
-        with Sampler(process.pid) as sampler:
+        with Sampler(process.pid, poll_seconds) as sampler:
             text, peak_bytes = _output_of(process)
         if process.returncode != 0:
             errors.seek(0)

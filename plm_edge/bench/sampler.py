@@ -7,10 +7,13 @@ Mapped weights count as file-backed and can be dropped by the kernel at will; an
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_POLL_SECONDS = 0.02
+# Often where memory is what is measured, seldom where looking would take time from the clock.
+CLOSE_POLL_SECONDS = 0.02
+LOOSE_POLL_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,14 @@ class Observed:
 class Sampler:
     """Polls a process until it is told to stop; the peak of the whole comes from the kernel."""
 
-    def __init__(self, pid: int, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> None:
+    def __init__(
+        self,
+        pid: int,
+        poll_seconds: float = CLOSE_POLL_SECONDS,
+        proc: Path = Path("/proc"),
+        sys: Path = Path("/sys"),
+    ) -> None:
+        self._poll_seconds = poll_seconds
         self._status = proc / str(pid) / "status"
         self._sys = sys
         self._peaks: dict[str, int] = {}
@@ -57,12 +67,12 @@ class Sampler:
         )
 
     def _poll(self) -> None:
-        polls = 0
-        while not self._done.wait(_POLL_SECONDS):
+        felt = 0.0
+        while not self._done.wait(self._poll_seconds):
             self._look()
-            if polls % 25 == 0:
+            if time.monotonic() - felt > 2 * LOOSE_POLL_SECONDS:
                 self._feel()
-            polls += 1
+                felt = time.monotonic()
 
     def _look(self) -> None:
         for line in _text(self._status).splitlines():

@@ -152,13 +152,11 @@ class SecondsOf:
 
 
 def pace_of(planned: dict[str, Rounds], here: machine.Machine) -> plan.Pace:
-    """A guess of the speeds, from the largest file and the bandwidth seen before, if any."""
+    """A guess of the speeds, from the files' sizes and the bandwidth seen before, if any."""
     files = {side.file for rounds in planned.values() for side in rounds.sides}
-    sizes = [file.stat().st_size for file in files if file.is_file()]
+    sizes = {file: file.stat().st_size for file in files if file.is_file()}
     known = bandwidth.cached(here)
-    return plan.pace(
-        max(sizes, default=2e9), known.gigabytes_per_second if known else 10, here.cores
-    )
+    return plan.Pace(sizes, known.gigabytes_per_second if known else 10, here.cores)
 
 
 def prepared(here: machine.Machine, used: Sequence[Side]) -> Bench:

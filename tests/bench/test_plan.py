@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from plm_edge.bench import plan
-from plm_edge.bench.plan import Job, Rounds, Side, pace
+from plm_edge.bench.plan import Job, Pace, Rounds, Side
 
 EDGE = Side("edge", Path("a b.gguf"), 2, "q8_0")
 STOCK = Side("stock", Path("s.gguf"), 1, flash="off")
@@ -52,8 +52,9 @@ def test_memory_runs_fill_the_context_once_and_save_no_state() -> None:
 
 
 def test_the_estimate_grows_with_depth_and_size() -> None:
-    small, large = pace(1e8, 40, 2), pace(1e9, 40, 2)
+    file = EDGE.file
+    small, large = Pace({file: 10**8}, 40, 2), Pace({file: 10**9}, 40, 2)
     shallow, deep = (Job(EDGE, (plan.Test("generation", 32, depth),), 0) for depth in (0, 4096))
-    assert small.seconds(deep) < large.seconds(deep)
+    assert small.seconds(deep) < large.seconds(deep) < Pace({}, 40, 2).seconds(deep)
     assert large.seconds(shallow) < large.seconds(deep) < 600
-    assert pace(0, 40, 2).seconds(shallow) > 0
+    assert Pace({file: 0}, 40, 2).seconds(shallow) > 0

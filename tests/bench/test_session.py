@@ -17,7 +17,7 @@ from plm_edge.gguf_header import read_header
 from tests.quantize.tiny import write_model
 
 TESTS = (plan.Test("prompt", 64, 0), plan.Test("generation", 8, 128))
-PACE = plan.pace(1e6, 40, 2)
+PACE = plan.Pace({}, 40, 2)
 
 
 @pytest.fixture

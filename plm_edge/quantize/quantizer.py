@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from plm_edge.quantize.plan import Plan, TensorPlan
 TOOL = "llama-quantize"
 # Rows it holds in memory at once; by default it takes a whole tensor, 1.9 GB for PLM's embedding.
 _BUFFER_MIB = 256
+_FULL_DISK_BYTES = 16 << 20
 # `[  12/ 355]  blk.3.ffn_up.weight - [2048, 8192, 1, 1], type = f16, converting to q4_0 .. size =`
 _TENSOR_LINE = re.compile(r"^\[ *(\d+)/ *(\d+)\] +(\S+) ")
 
@@ -104,6 +107,11 @@ def run(
         command += [request.source.path.resolve(), part, base_name]
         command += [str(request.threads)] if request.threads else []
         shell.run_logged(command, log, env=engine.run_environment(), on_line=on_line)
+    except ToolError:
+        # The quantizer itself only says that a stream failed.
+        if shutil.disk_usage(part.parent).free < _FULL_DISK_BYTES:
+            raise paths.write_error(request.target, OSError(errno.ENOSPC, "")) from None
+        raise
     finally:
         types.unlink(missing_ok=True)
     log.unlink(missing_ok=True)

@@ -115,6 +115,20 @@ def test_a_full_disk_is_said_before_writing(
         quantizer.check(request, plan)
 
 
+def test_a_disk_that_fills_up_meanwhile_is_named(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_model(tmp_path / "in.gguf")
+    request, plan = prepare(source, tmp_path / "out.gguf")
+    with source.open("r+b") as file:
+        file.truncate(request.source.size_bytes - 5000)  # makes the quantizer fail
+    room = [shutil.disk_usage(tmp_path), shutil.disk_usage(tmp_path)._replace(free=4096)]
+    monkeypatch.setattr(paths.shutil, "disk_usage", lambda folder: room.pop(0))
+    with pytest.raises(SpaceError, match=r"out\.gguf: the disk is full"):
+        quantizer.apply(request, plan, engine)
+    assert os.listdir(tmp_path) == ["in.gguf"]
+
+
 def test_an_unwritable_folder_is_named(tmp_path: Path, engine: Engine) -> None:
     (tmp_path / "file").write_text("")
     request, plan = prepare(write_model(tmp_path / "in.gguf"), tmp_path / "file" / "out.gguf")

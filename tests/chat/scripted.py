@@ -37,6 +37,7 @@ class Script:
     name: str = "scripted"
     certainty: float = 170.0  # logit of the token that follows; all others have 0
     attention_seed: int | None = None  # random attention weights, so that all of the prompt counts
+    layers: int = 1  # those after the first do nothing but take time
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -67,7 +68,7 @@ def write_scripted(path: Path, script: Script = Script()) -> Path:
 
 def _write_header(writer: gguf.GGUFWriter, script: Script, width: int) -> None:
     values: dict[str, Any] = {
-        "plm.block_count": 1,
+        "plm.block_count": script.layers,
         "plm.context_length": script.context_tokens,
         "plm.embedding_length": width,
         "plm.feed_forward_length": width,
@@ -134,6 +135,13 @@ def _tensors(tokens: list[str], script: Script, width: int) -> dict[str, np.ndar
         "blk.0.ffn_up.weight": identity,
         "blk.0.ffn_down.weight": down,
     }
+    silent = {
+        name.removeprefix("blk.0."): array if "norm" in name else np.zeros_like(array)
+        for name, array in tensors.items()
+        if name.startswith("blk.0.")
+    }
+    for layer in range(1, script.layers):
+        tensors |= {f"blk.{layer}.{name}": array for name, array in silent.items()}
     if script.attention_seed is not None:
         random = np.random.default_rng(script.attention_seed)
         for name in ("attn_q", "attn_kv_a_mqa", "attn_kv_b", "attn_output"):

@@ -269,13 +269,28 @@ ggml_tensor * llama_model_plm_latent::graph::build_latent_attn(const llama_layer
                                1.0f / sqrtf(float(n_embd_k)));
     cb(cur, "latent_attn", il);
 
-    return build_mul_mat(layer.wo, ggml_reshape_2d(ctx0, cur, n_embd_v * n_head, n_tokens));
+    cur = build_mul_mat(layer.wo, ggml_reshape_2d(ctx0, cur, n_embd_v * n_head, n_tokens));
+    cb(cur, "attn_out", il);
+
+    return cur;
+}
+
+// y = w x that was not computed by build_lora_mm
+ggml_tensor * llama_model_plm_latent::graph::build_lora_add(ggml_tensor * y, ggml_tensor * w, ggml_tensor * x) const {
+    for (const auto & [adapter, strength] : *loras) {
+        if (const auto * lora = adapter->get_weight(w)) {
+            ggml_tensor * delta = ggml_mul_mat(ctx0, lora->b, ggml_mul_mat(ctx0, lora->a, x));
+            y                   = ggml_add(ctx0, y, ggml_scale(ctx0, delta, lora->get_scale(adapter->alpha, strength)));
+        }
+    }
+    return y;
 }
 
 ggml_tensor * llama_model_plm_latent::graph::build_relu_sqr_ffn(const llama_layer & layer,
                                                                 ggml_tensor *       cur,
                                                                 int                 il) const {
-    if (model.is_edge && model.uses_plm_mul_mat(layer.ffn_up) && !has_lora(layer.ffn_up)) {
+    const bool has_loras = has_lora(layer.ffn_up) || has_lora(layer.ffn_down);
+    if (model.is_edge && model.uses_plm_mul_mat(layer.ffn_up) && !has_loras) {
         return ggml_plm_sparse_ffn(ctx0, layer.ffn_up, cur, layer.ffn_down);
     }
     cur = build_mul_mat(layer.ffn_up, cur);
@@ -283,5 +298,6 @@ ggml_tensor * llama_model_plm_latent::graph::build_relu_sqr_ffn(const llama_laye
     cur = ggml_sqr(ctx0, ggml_relu(ctx0, cur));
     cb(cur, "ffn_sqr(relu)", il);
 
-    return model.is_edge ? ggml_plm_sparse_down(ctx0, layer.ffn_down, cur) : build_mul_mat(layer.ffn_down, cur);
+    return model.is_edge ? build_lora_add(ggml_plm_sparse_down(ctx0, layer.ffn_down, cur), layer.ffn_down, cur) :
+                           build_mul_mat(layer.ffn_down, cur);
 }

@@ -31,6 +31,7 @@ struct llama_model_plm_latent : public llama_model_base {
 
         bool          has_lora(ggml_tensor * w) const;
         ggml_tensor * build_mul_mat(ggml_tensor * w, ggml_tensor * x) const;
+        ggml_tensor * build_lora_add(ggml_tensor * y, ggml_tensor * w, ggml_tensor * x) const;
 
         ggml_tensor * build_rope(ggml_tensor * x, ggml_tensor * pos, int64_t offset) const;
         ggml_tensor * build_latent_row(const llama_layer & layer, ggml_tensor * cur, ggml_tensor * pos, int il) const;

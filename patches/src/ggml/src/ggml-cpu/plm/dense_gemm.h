@@ -17,9 +17,6 @@ constexpr int64_t GEMM_ROWS = 128;
 // whether this CPU has a kernel for the type; without one ggml's own mul_mat, on repacked weights, is faster
 bool gemm_has_kernel(ggml_type type);
 
-// whether this CPU has a kernel for the type; without one ggml's own mul_mat, on repacked weights, is faster
-bool gemm_has_kernel(ggml_type type);
-
 // tokens per register tile
 int64_t gemm_tile_tokens(ggml_type type);
 

@@ -2,14 +2,12 @@
 
 // Reading quantized blocks into AVX-512 registers, for the dense and the sparse kernels alike.
 
-#include <immintrin.h>
-
-#define GGML_COMMON_DECL_C
-#include "ggml-common.h"
+#include "dense_unpack.h"
 #include "simd-mappings.h"
 
+#include <immintrin.h>
+
 #include <cstdint>
-#include <cstring>
 
 namespace plm {
 namespace avx512 {
@@ -32,16 +30,6 @@ inline __m512 scales_q4_0(const block_q4_0 * w) {
                                             18, 9, 9, 9, 9, 0, 0, 0, 0);
     const __m512i words  = _mm512_permutexvar_epi16(spread, _mm512_loadu_si512(w));
     return _mm512_cvtph_ps(_mm512_castsi512_si256(words));
-}
-
-// scales and mins of a Q4_K super-block, 8 bytes each, unpacked from 12
-inline void unpack_scales_q4_K(const uint8_t * packed, uint8_t scales[8], uint8_t mins[8]) {
-    uint32_t s[3];
-    memcpy(s, packed, sizeof(s));
-    const uint32_t lo[4] = { s[0] & 0x3f3f3f3f, (s[2] & 0x0f0f0f0f) | ((s[0] >> 6) & 0x03030303) << 4,
-                             s[1] & 0x3f3f3f3f, ((s[2] >> 4) & 0x0f0f0f0f) | ((s[1] >> 6) & 0x03030303) << 4 };
-    memcpy(scales, lo, 8);
-    memcpy(mins, lo + 2, 8);
 }
 
 // 128 unsigned 6-bit values in their natural order

@@ -2,6 +2,7 @@
 
 #include "ggml-impl.h"
 #include "sparse_axpy_avx512.h"
+#include "sparse_axpy_simd.h"
 
 #include <algorithm>
 
@@ -42,6 +43,8 @@ void axpy(ggml_type type, const axpy_rows & rows, const axpy_rows & next, int64_
     int64_t done = 0;
 #if defined(PLM_AXPY_AVX512)
     done = avx512::axpy(type, rows, next, n, acc);
+#elif defined(PLM_AXPY_SIMD)
+    done = simd::axpy(type, rows, next, n, acc);
 #endif
     if (done < n) {
         axpy_portable(type, rows, done, n, acc);
@@ -53,6 +56,8 @@ void dequantize(ggml_type type, const char * row, int64_t n, float * dst) {
     int64_t done = 0;
 #if defined(PLM_AXPY_AVX512)
     done = avx512::dequantize(type, row, n, dst);
+#elif defined(PLM_AXPY_SIMD)
+    done = simd::dequantize(type, row, n, dst);
 #endif
     if (done < n) {
         to_f32(type, row + ggml_row_size(type, done), n - done, dst + done);

@@ -102,20 +102,21 @@ inline void relu_sqr(float * y) {
     }
 }
 
-// A group of tokens that goes through add_tile together.
-#if defined(__AVX512F__)
-constexpr int64_t LIST_TOKENS = 6;
-#else
-constexpr int64_t LIST_TOKENS = 4;
-#endif
+// Rows of tile and sum are `width` floats, a multiple of LIST_COLS.
 
-// sum[t][c] += act * tile[neuron][c] over the lists of up to LIST_TOKENS tokens; rows of tile and sum are width
-// floats, a multiple of LIST_COLS. Either list by list, or, where most neurons fired, as a dense product.
-void add_tile(const live_list * lists,
-              int64_t           n_lists,
-              const float *     tile,
-              int64_t           n_neurons,
-              int64_t           width,
-              float *           sum);
+// sum[c] += act * tile[neuron][c] over the list
+void add_list(const live_list & list, const float * tile, int64_t width, float * sum);
+
+// The same for up to DENSE_TOKENS tokens as a dense product, for tiles where most neurons fired.
+constexpr int64_t DENSE_TOKENS = 6;
+
+bool dense_pays(int64_t n_live, int64_t n_all);
+
+void add_dense(const live_list * lists,
+               int64_t           n_lists,
+               const float *     tile,
+               int64_t           n_neurons,
+               int64_t           width,
+               float *           sum);
 
 }  // namespace plm

@@ -122,6 +122,17 @@ struct prefill {
         }
     }
 
+    void add_segment_dense(int64_t segment, int64_t n_neurons, const float * tile, int64_t width, float * sum) const {
+        for (int64_t t = 0; t < n_tokens; t += DENSE_TOKENS) {
+            live_list     lists[DENSE_TOKENS];
+            const int64_t n = std::min(DENSE_TOKENS, n_tokens - t);
+            for (int64_t i = 0; i < n; i++) {
+                lists[i] = buf.lists.of(segment, t + i);
+            }
+            add_dense(lists, n, tile, n_neurons, width, sum + t * width);
+        }
+    }
+
     // one range of output columns, for all tokens
     void down_columns(int64_t task, ggml_tensor * dst) const {
         const int64_t width     = tile_cols(src.down->type);
@@ -134,13 +145,12 @@ struct prefill {
         for (int64_t s = 0; s < n_segments(); s++) {
             const int64_t n_neurons = std::min(LIST_NEURONS, src.n_ff() - s * LIST_NEURONS);
             unpack_tile(s * LIST_NEURONS, n_neurons, first_col, n_cols, tile);
-            for (int64_t t = 0; t < n_tokens; t += LIST_TOKENS) {
-                live_list     lists[LIST_TOKENS];
-                const int64_t n = std::min(LIST_TOKENS, n_tokens - t);
-                for (int64_t i = 0; i < n; i++) {
-                    lists[i] = buf.lists.of(s, t + i);
-                }
-                add_tile(lists, n, tile, n_neurons, width, sum + t * width);
+            if (dense_pays(buf.lists.end_of(s, n_tokens), n_tokens * n_neurons)) {
+                add_segment_dense(s, n_neurons, tile, width, sum);
+                continue;
+            }
+            for (int64_t t = 0; t < n_tokens; t++) {
+                add_list(buf.lists.of(s, t), tile, width, sum + t * width);
             }
         }
         for (int64_t t = 0; t < n_tokens; t++) {

@@ -1,0 +1,73 @@
+"""`plm-edge inspect`: what a checkpoint folder or a GGUF file holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from plm_edge import console
+from plm_edge.commands._data import JsonFlag
+
+app = typer.Typer()
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="GGUF file, or folder of a checkpoint.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print shape, layout, types, sizes, cache bytes per token, tokenizer and template."""
+    from plm_edge.convert import inspection
+
+    found = inspection.inspect(path)
+    if as_json:
+        console.print_json(inspection.as_table(found, with_tensors=tensors))
+        return
+    for note in found.notes:
+        console.note(f"note: {note}")
+    _render(found)
+    if tensors:
+        for tensor in found.tensors:
+            shape = " x ".join(map(str, tensor.shape))
+            print(f"  {tensor.name:<44} {tensor.type:<6} {shape:<20} {tensor.size_bytes:>14,}")
+
+
+def _render(found: Any) -> None:
+    label = ", random weights" if found.is_random else ""
+    shape, tokenizer = found.shape, found.tokenizer
+    print(f"{found.path}: {found.kind}, {found.layout} layout{label}")
+    print(
+        f"size        {found.size_bytes:,} bytes, {found.parameters:,} parameters, "
+        f"{found.bits_per_weight:.2f} bits per weight"
+    )
+    for name, (count, size) in found.types.items():
+        print(f"  {name:<9} {count:>4} tensors {size:>16,} bytes")
+    print(
+        f"shape       {shape.num_hidden_layers} layers, width {shape.hidden_size}, "
+        f"FFN {shape.intermediate_size}, context {shape.max_position_embeddings}"
+    )
+    print(
+        f"attention   {shape.num_attention_heads} heads of {shape.qk_nope_head_dim} + "
+        f"{shape.qk_rope_head_dim} (values {shape.v_head_dim}), latent {shape.kv_lora_rank}"
+    )
+    for name, (latent, full) in found.cache_bytes_per_token.items():
+        print(
+            f"cache {name:<5} {latent:,} bytes per token; {full:,} in stock llama.cpp "
+            f"({full / latent:.1f} times as much)"
+        )
+    special = ", ".join(f"{name} {number}" for name, number in tokenizer.special.items())
+    print(
+        f"tokenizer   {tokenizer.kind}/{tokenizer.split or '-'}, {tokenizer.tokens:,} tokens, "
+        f"{tokenizer.padding} for padding; {special or 'no special ids'}"
+    )
+    print(f"template    {_first_words(tokenizer.template)}")
+
+
+def _first_words(template: str | None, most: int = 64) -> str:
+    if template is None:
+        return "none"
+    line = " ".join(template.split())
+    return line if len(line) <= most else line[: most - 3] + "..."

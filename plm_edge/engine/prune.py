@@ -38,7 +38,16 @@ def remove(leftovers: list[Leftover]) -> list[Leftover]:
 def _contents() -> Iterator[Path]:
     for folder in (cache.engines_dir(), cache.builds_dir(), ui.ui_dir(), *_source_dirs()):
         if folder.is_dir():
-            yield from sorted(path for path in folder.iterdir() if path.suffix != ".lock")
+            yield from sorted(path for path in folder.iterdir() if _may_go(path))
+
+
+def _may_go(path: Path) -> bool:
+    return path.suffix != ".lock" and not (path.name.startswith(".") and _is_building())
+
+
+def _is_building() -> bool:
+    # A temporary folder may belong to a build that runs right now.
+    return any(is_locked(lock) for lock in paths.cache_dir().glob("*/*.lock"))
 
 
 def _source_dirs() -> tuple[Path, Path]:
@@ -64,8 +73,7 @@ def _outdated(plans: list[BuildPlan]) -> Iterator[Leftover]:
 
 
 def _half_done() -> Iterator[Leftover]:
-    # A temporary folder may belong to a build that runs right now.
-    if any(is_locked(lock) for lock in paths.cache_dir().glob("*/*.lock")):
+    if _is_building():
         return
     patterns = ("engines/.part-*", "builds/*/.src-*", "downloads/.pip-*", "sources/*.part")
     for pattern in (*patterns, "ui/.npm-*"):

@@ -78,6 +78,7 @@ def test_a_running_build_keeps_its_folders(mini: Mini) -> None:
         assert (mini.cache / "engines/.part-abc").exists()
         prune.remove(prune.find(everything=True))
         assert slot.exists()
+        assert (mini.cache / "engines/.part-abc").exists()
     prune.remove(prune.find(everything=True))
     assert [path for path in (slot, *litter) if path.exists()] == []
 

@@ -92,8 +92,7 @@ def realize(
     host.require_tools()
     slot = cache.builds_dir() / plan.slot
     paths.require_space(slot, BUILD_BYTES)
-    waiting = lambda: notify(f"waiting for another build of {plan.key}")  # noqa: E731
-    with locked(slot.with_suffix(".lock"), waiting) as lock:
+    with locked(slot.with_suffix(".lock"), lambda: notify("waiting for another build")) as lock:
         engine = cache.find(plan.key)  # the one we waited for may have built it
         if engine is not None:
             if extras.are_in(engine):

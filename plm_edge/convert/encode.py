@@ -37,7 +37,8 @@ _CHUNK = 1 << 16  # values: 128 to 256 KiB a temporary, a few of which fit into 
 _BF16_F16_NORMAL = 0x3880
 _BF16_F16_BIAS = 0x3800
 # The largest float below a half: adding it and cutting rounds halves away from zero, exactly.
-_ALMOST_HALF = np.float32(np.nextafter(np.float32(0.5), np.float32(0)))
+_ALMOST_HALF = np.nextafter(np.float32(0.5), np.float32(0)).view(np.uint32)
+_SIGN = np.uint32(1 << 31)
 
 
 def row_bytes(width: int, type_name: OutputType) -> int:
@@ -154,7 +155,9 @@ def _quantize_q8(values: Floats, out: Bytes) -> None:
         inverse = np.where(scale == 0, np.float32(0), np.float32(1) / scale)
         out[:, :2] = scale.astype(np.float16).view(np.uint8).reshape(-1, 2)
     columns *= inverse
-    columns += np.copysign(_ALMOST_HALF, columns)
+    # copysign with integers: numpy has no vector code for its own
+    signed_half = (columns.view(np.uint32) & _SIGN) | _ALMOST_HALF
+    columns += signed_half.view(np.float32)
     out[:, 2:] = columns.astype(np.int8).view(np.uint8).T
 
 

@@ -29,16 +29,18 @@ Observer = Callable[[int, Array], None]
 class Memory:
     """What earlier tokens left behind: per layer the latents and the keys not yet rotated.
 
-    Keeping the keys unrotated makes a shift of positions exact.
+    Keeping the keys unrotated makes a shift of positions exact. With `rounding`, the rows go
+    through it as an engine's cache would store them, (tokens, rank + rope) with the key rotated.
     """
 
+    rounding: Callable[[Array], Array] | None = None
     positions: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     latents: list[Array] = field(default_factory=list)
     keys: list[Array] = field(default_factory=list)
 
     def copy(self) -> Memory:
         """A memory that goes its own way from here."""
-        return Memory(self.positions.copy(), list(self.latents), list(self.keys))
+        return Memory(self.rounding, self.positions.copy(), list(self.latents), list(self.keys))
 
     def remove(self, start: int, end: int) -> None:
         """Forget the tokens at positions `start` to `end` (excluded)."""
@@ -138,7 +140,12 @@ class Reference:
         # (tokens, rank + rope): the latent, and one rotated key for all heads
         compressed = normed @ self._weight(layer, "self_attn.kv_a_proj_with_mqa").T
         latent = self._norm(compressed[:, :rank], self._weight(layer, "self_attn.kv_a_layernorm"))
-        latents, keys = memory.extend(layer, latent, compressed[:, rank:])
+        key = compressed[:, rank:]
+        if memory.rounding is not None:
+            row = np.concatenate([latent, rotate(key, here, shape.rope_theta)], axis=1)
+            latent, key = np.split(memory.rounding(row), [rank], axis=1)
+            key = rotate(key, -here, shape.rope_theta)
+        latents, keys = memory.extend(layer, latent, key)
 
         # (all, heads * (nope + v)) -> (heads, all, nope + v)
         expanded = latents @ self._weight(layer, "self_attn.kv_b_proj").T

@@ -330,11 +330,13 @@ void test_latent_attn(const attn_case & c) {
 
 // An f32 cache is computed in float. For the others q, rows and weights may be rounded to about what f16
 // resolves; a rounded score becomes a relative error of its weight, so sharp distributions show more of it.
+// ARM's fp16 multiply-add rounds the sums as well.
 double limit_of(const attn_case & c) {
     if (c.cache == GGML_TYPE_F32) {
         return 1e-5 * c.sharpness;
     }
-    return c.outlier > 1.0f ? 5e-2 : c.sharpness > 1.0f ? 1e-2 : 1e-3;
+    const double arithmetic = ggml_cpu_has_fp16_va() ? 4.0 : 1.0;
+    return arithmetic * (c.outlier > 1.0f ? 5e-2 : c.sharpness > 1.0f ? 1e-2 : 1e-3);
 }
 
 void test_attention() {
@@ -388,8 +390,8 @@ void test_attention() {
         each(with([&](attn_case & c) { c.outlier = 50.0f, c.n_tps = n_tps, c.n_kv = 500; }));
     }
     each(with([&](attn_case & c) { c.n_tps = 300, c.n_kv = 1100; }));
-    test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.n_tps = 20, c.limit = 1e-3; }));
-    test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.limit = 1e-3; }));
+    test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.n_tps = 20, c.limit = limit_of(c); }));
+    test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.limit = limit_of(c); }));
     test_latent_attn(with([&](attn_case & c) { c.magnitude = 1e-30f, c.cache = GGML_TYPE_F32, c.limit = 1e-5; }));
 
     for (ggml_type type : { GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q4_0, GGML_TYPE_Q8_0,

@@ -23,13 +23,28 @@ namespace plm {
 
 namespace {
 
-// the 32 small integers of a block
+// the 32 small integers of a block; at(j) gives VW of them as floats
 struct quants_q8_0 {
     const int8_t * q;
 
     explicit quants_q8_0(const block_q8_0 & b) : q(b.qs) {}
+
+    vf at(int j) const { return vf_from_i8(q + j); }
 };
 
+#if defined(__AVX512F__)
+// one permutation turns 16 nibbles into floats: it looks at the low 4 bits of a lane only
+struct quants_q4_0 {
+    __m512i bytes;
+
+    explicit quants_q4_0(const block_q4_0 & b) : bytes(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *) b.qs))) {}
+
+    vf at(int j) const {
+        const __m512 value = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+        return (vf) _mm512_permutexvar_ps(j == 0 ? bytes : _mm512_srli_epi32(bytes, 4), value);
+    }
+};
+#else
 struct quants_q4_0 {
     alignas(32) int8_t q[QK4_0];
 
@@ -42,7 +57,10 @@ struct quants_q4_0 {
         memcpy(q, &low, sizeof(low));
         memcpy(q + 16, &high, sizeof(high));
     }
+
+    vf at(int j) const { return vf_from_i8(q + j); }
 };
+#endif
 
 quants_q8_0 quants_of(const block_q8_0 & b) {
     return quants_q8_0(b);
@@ -57,23 +75,43 @@ template <class block> void expand(const block * b, int64_t n_blocks, float * y)
         const float d      = GGML_CPU_FP16_TO_FP32(b[i].d);
         const auto  quants = quants_of(b[i]);
         for (int j = 0; j < 32; j += VW) {
-            vf_store(y + j, d * vf_from_i8(quants.q + j));
+            vf_store(y + j, d * quants.at(j));
         }
     }
 }
 
-// without the detour over an expanded row
-template <class block> float dot_blocks(const block * b, int64_t n_blocks, const float * x) {
-    vf sum[2] = {};
-    for (int64_t i = 0; i < n_blocks; i++, x += 32) {
-        const auto quants   = quants_of(b[i]);
-        vf         products = {};
-        for (int j = 0; j < 32; j += VW) {
-            products += vf_from_i8(quants.q + j) * vf_load(x + j);
-        }
-        sum[i % 2] += products * GGML_CPU_FP16_TO_FP32(b[i].d);
+// rows that share the loads of x and hide each other's latency; measured on Zen 5, 2026-11: 4.6 -> 3.3 ms for Q4_0,
+// a loss for Q8_0, whose expansion keeps the ports busy alone
+template <class block> constexpr int DOT_ROWS             = 1;
+template <> constexpr int            DOT_ROWS<block_q4_0> = 4;
+
+// y[r] = row r . x for N rows, without the detour over expanded rows
+template <int N, class block> void dot_rows(const char * rows, size_t stride, int64_t n, const float * x, float * y) {
+    vf sum[N];
+    unroll<N>([&](auto r) { sum[r] = vf{}; });
+    for (int64_t i = 0; i < n / 32; i++, x += 32) {
+        unroll<N>([&](auto r) {
+            const block & b        = ((const block *) (rows + r * stride))[i];
+            const auto    quants   = quants_of(b);
+            vf            products = quants.at(0) * vf_load(x);
+            for (int j = VW; j < 32; j += VW) {
+                products += quants.at(j) * vf_load(x + j);
+            }
+            sum[r] = sum[r] + products * GGML_CPU_FP16_TO_FP32(b.d);
+        });
     }
-    return vf_sum(sum[0] + sum[1]);
+    unroll<N>([&](auto r) { y[r] = vf_sum(sum[r]); });
+}
+
+template <class block>
+void dot_all_rows(const char * rows, size_t stride, int64_t n_rows, int64_t n, const float * x, float * y) {
+    int64_t r = 0;
+    for (; r + DOT_ROWS<block> <= n_rows; r += DOT_ROWS<block>) {
+        dot_rows<DOT_ROWS<block>, block>(rows + r * stride, stride, n, x, y + r);
+    }
+    for (; r < n_rows; r++) {
+        dot_rows<1, block>(rows + r * stride, stride, n, x, y + r);
+    }
 }
 
 // the 6-bit scale and min of sub-block j of 8
@@ -96,11 +134,14 @@ void expand_pair(const block_q4_K & b, int pair, float * y) {
         int scale;
         int min;
         scale_min(b.scales, 2 * pair + half, scale, min);
-        const float a     = d * scale;
-        const float c     = dmin * min;
-        const int   shift = 4 * half;
+        const float a = d * scale;
+        const float c = dmin * min;
+        int8_t      v[32];
         for (int j = 0; j < 32; j++) {
-            y[j] = a * ((q[j] >> shift) & 15) - c;
+            v[j] = (q[j] >> (4 * half)) & 15;
+        }
+        for (int j = 0; j < 32; j += VW) {
+            vf_store(y + j, a * vf_from_i8(v + j) - c);
         }
     }
 }
@@ -114,12 +155,12 @@ void expand_half(const block_q6_K & b, int half, float * y) {
     for (int run = 0; run < 4; run++, y += 32) {
         const uint8_t * low   = ql + 32 * (run % 2);
         const int       shift = 4 * (run / 2);
-        for (int part = 0; part < 2; part++) {
-            const float a = d * sc[2 * run + part];
-            for (int j = 16 * part; j < 16 * part + 16; j++) {
-                const int q = ((low[j] >> shift) & 15) | (((qh[j] >> (2 * run)) & 3) << 4);
-                y[j]        = a * (q - 32);
-            }
+        int8_t          v[32];
+        for (int j = 0; j < 32; j++) {
+            v[j] = (int8_t) ((((low[j] >> shift) & 15) | (((qh[j] >> (2 * run)) & 3) << 4)) - 32);
+        }
+        for (int j = 0; j < 32; j += VW) {
+            vf_store(y + j, d * sc[2 * run + j / 16] * vf_from_i8(v + j));
         }
     }
 }
@@ -181,20 +222,15 @@ void head_dot_rows(const ggml_tensor * w,
                    float *             tmp) {
     const int64_t n    = w->ne[0];
     const char *  data = (const char *) w->data + head * w->nb[2];
+    if (n_tokens == 1 && (w->type == GGML_TYPE_Q8_0 || w->type == GGML_TYPE_Q4_0)) {
+        const auto f = w->type == GGML_TYPE_Q8_0 ? dot_all_rows<block_q8_0> : dot_all_rows<block_q4_0>;
+        f(data + begin * w->nb[1], w->nb[1], end - begin, n, x, y.data);
+        return;
+    }
     for (int64_t r = begin; r < end; r++) {
-        const char * row = data + r * w->nb[1];
-        float *      out = y.data + r - begin;
-        if (n_tokens == 1 && w->type == GGML_TYPE_Q8_0) {
-            *out = dot_blocks((const block_q8_0 *) row, n / 32, x);
-            continue;
-        }
-        if (n_tokens == 1 && w->type == GGML_TYPE_Q4_0) {
-            *out = dot_blocks((const block_q4_0 *) row, n / 32, x);
-            continue;
-        }
-        row_to_f32(w->type, row, 0, n, tmp);
+        row_to_f32(w->type, data + r * w->nb[1], 0, n, tmp);
         for (int64_t t = 0; t < n_tokens; t++) {
-            out[t * y.stride] = dot_f32(tmp, x + t * x_stride, n);
+            y.data[t * y.stride + r - begin] = dot_f32(tmp, x + t * x_stride, n);
         }
     }
 }

@@ -54,6 +54,11 @@ struct latent_problem {
         n_kv      = cache->ne[1];
     }
 
+    // whether 16-bit arithmetic will do: an f32 cache was asked for to keep every bit
+    bool fits_short() const {
+        return cache->type != GGML_TYPE_F32 && rank % 32 == 0 && rope % 32 == 0 && nope % 32 == 0 && v % 32 == 0;
+    }
+
     const float * q_at(int64_t token, int64_t head) const {
         return (const float *) ((const char *) q->data + head * q->nb[1] + token * q->nb[2]);
     }
@@ -70,11 +75,6 @@ struct latent_problem {
         return (float *) ((char *) dst->data + head * dst->nb[1] + token * dst->nb[2]);
     }
 };
-
-// whether 16-bit fixed point will do: an f32 cache was asked for to keep every bit
-static inline bool fits_i16(const latent_problem & p) {
-    return p.cache->type != GGML_TYPE_F32 && p.rank % 32 == 0 && p.rope % 32 == 0 && p.nope % 32 == 0 && p.v % 32 == 0;
-}
 
 // absorbed: every cache row is read once for all heads; for few tokens
 void   latent_attn_decode(const ggml_compute_params * params, const latent_problem & p);

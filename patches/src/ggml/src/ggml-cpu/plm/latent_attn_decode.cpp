@@ -11,6 +11,7 @@
 #include "ggml-cpu-impl.h"
 #include "head_matvec.h"
 #include "latent_attn.h"
+#include "latent_attn_block_f16.h"
 #include "latent_attn_block_f32.h"
 #include "latent_attn_block_i16.h"
 #include "latent_attn_simd.h"
@@ -22,6 +23,12 @@
 namespace plm {
 
 namespace {
+
+#if defined(PLM_BLOCK_I16)
+using block_short = block_i16;
+#elif defined(PLM_BLOCK_F16)
+using block_short = block_f16;
+#endif
 
 size_t pad64(size_t bytes) {
     return GGML_PAD(bytes, 64);
@@ -376,9 +383,9 @@ template <class block> size_t work_size(const latent_problem & p, int n_tasks) {
 }  // namespace
 
 void latent_attn_decode(const ggml_compute_params * params, const latent_problem & p) {
-#if defined(PLM_BLOCK_I16)
-    if (fits_i16(p)) {
-        run<block_i16>(params, p);
+#if defined(PLM_BLOCK_I16) || defined(PLM_BLOCK_F16)
+    if (p.fits_short()) {
+        run<block_short>(params, p);
         return;
     }
 #endif
@@ -386,9 +393,9 @@ void latent_attn_decode(const ggml_compute_params * params, const latent_problem
 }
 
 size_t latent_attn_decode_work_size(const latent_problem & p, int n_tasks) {
-#if defined(PLM_BLOCK_I16)
-    if (fits_i16(p)) {
-        return work_size<block_i16>(p, n_tasks);
+#if defined(PLM_BLOCK_I16) || defined(PLM_BLOCK_F16)
+    if (p.fits_short()) {
+        return work_size<block_short>(p, n_tasks);
     }
 #endif
     return work_size<block_f32>(p, n_tasks);

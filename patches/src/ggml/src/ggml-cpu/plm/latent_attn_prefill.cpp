@@ -14,6 +14,7 @@
 #include "ggml-cpu-impl.h"
 #include "head_matvec.h"
 #include "latent_attn.h"
+#include "latent_attn_block_f16.h"
 #include "latent_attn_block_f32.h"
 #include "latent_attn_block_i16.h"
 #include "latent_attn_simd.h"
@@ -25,6 +26,12 @@
 namespace plm {
 
 namespace {
+
+#if defined(PLM_BLOCK_I16)
+using block_short = block_i16;
+#elif defined(PLM_BLOCK_F16)
+using block_short = block_f16;
+#endif
 
 size_t pad64(size_t bytes) {
     return GGML_PAD(bytes, 64);
@@ -322,9 +329,9 @@ template <class block> void run(const ggml_compute_params * params, const latent
 }  // namespace
 
 void latent_attn_prefill(const ggml_compute_params * params, const latent_problem & p) {
-#if defined(PLM_BLOCK_I16)
-    if (fits_i16(p)) {
-        run<block_i16>(params, p);
+#if defined(PLM_BLOCK_I16) || defined(PLM_BLOCK_F16)
+    if (p.fits_short()) {
+        run<block_short>(params, p);
         return;
     }
 #endif
@@ -332,9 +339,9 @@ void latent_attn_prefill(const ggml_compute_params * params, const latent_proble
 }
 
 size_t latent_attn_prefill_work_size(const latent_problem & p, int n_tasks) {
-#if defined(PLM_BLOCK_I16)
-    if (fits_i16(p)) {
-        return prefill_layout<block_i16>(p, n_tasks).total;
+#if defined(PLM_BLOCK_I16) || defined(PLM_BLOCK_F16)
+    if (p.fits_short()) {
+        return prefill_layout<block_short>(p, n_tasks).total;
     }
 #endif
     return prefill_layout<block_f32>(p, n_tasks).total;

@@ -13,6 +13,7 @@ from typing import Any
 
 from plm_edge.convert import pretokenizer
 from plm_edge.convert.json_file import read_object, read_object_if_there
+from plm_edge.convert.tokenizer_files import TokenizerFiles
 from plm_edge.errors import InputError
 from plm_edge.paths import read_bytes
 
@@ -75,22 +76,13 @@ class Bpe:
         return texts, [kind for _, kind in rows]
 
 
-def read_bpe(folder: Path) -> Bpe:
+def read_bpe(files: TokenizerFiles) -> Bpe:
     """The byte-level BPE of a checkpoint folder."""
-    path = folder / "tokenizer.json"
-    return _from_tokenizer_json(path) if path.is_file() else _from_vocab_json(folder)
+    return _from_tokenizer_json(files) if files.tokenizer else _from_vocab_json(files)
 
 
-def is_byte_level(path: Path) -> bool:
-    """Whether a tokenizer.json holds a BPE without sentencepiece's byte fallback."""
-    model = read_object(path).get("model")
-    if not isinstance(model, dict):
-        return False
-    return model.get("type", "BPE") == "BPE" and not model.get("byte_fallback")
-
-
-def _from_tokenizer_json(path: Path) -> Bpe:
-    table = read_object(path)
+def _from_tokenizer_json(files: TokenizerFiles) -> Bpe:
+    path, table = files.tokenizer_path, files.tokenizer
     model = table.get("model")
     if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":
         raise InputError(f"{path}: model.type is not BPE, the only kind PLM has")
@@ -102,11 +94,12 @@ def _from_tokenizer_json(path: Path) -> Bpe:
     _check_merges(merges, vocabulary, path)
     pre = pretokenizer.recognize(table.get("pre_tokenizer"), bool(model.get("ignore_merges")), path)
     listed = [_added_token(entry, path) for entry in _list(table.get("added_tokens"), path)]
-    added = _with_config(listed, vocabulary, path.parent)
+    added = _with_config(listed, vocabulary, files)
     return Bpe(vocabulary, merges, added, pre, _normalizer_notes(table.get("normalizer"), path))
 
 
-def _from_vocab_json(folder: Path) -> Bpe:
+def _from_vocab_json(files: TokenizerFiles) -> Bpe:
+    folder = files.folder
     path, merges_path = folder / "vocab.json", folder / "merges.txt"
     for needed in (path, merges_path):
         if not needed.is_file():
@@ -115,9 +108,7 @@ def _from_vocab_json(folder: Path) -> Bpe:
                 "nor tokenizer.model",
                 hint=f"ls {folder}",
             )
-    config_path = folder / "tokenizer_config.json"
-    name = read_object_if_there(config_path).get("tokenizer_class")
-    pre = pretokenizer.of_class(name, config_path)
+    pre = pretokenizer.of_class(files.config.get("tokenizer_class"), files.config_path)
     vocabulary = _vocabulary(read_object(path), path)
     merges = _merges_of_text(merges_path)
     _check_merges(merges, vocabulary, merges_path)
@@ -125,7 +116,7 @@ def _from_vocab_json(folder: Path) -> Bpe:
     plain = _vocabulary(read_object_if_there(extra), extra)
     listed = [AddedToken(id_, content, False) for content, id_ in plain.items()]
     notes = (NFC_NOTE,) if pre == "qwen2" else ()
-    return Bpe(vocabulary, merges, _with_config(listed, vocabulary, folder), pre, notes)
+    return Bpe(vocabulary, merges, _with_config(listed, vocabulary, files), pre, notes)
 
 
 def _vocabulary(value: Any, path: Path) -> dict[str, int]:
@@ -184,10 +175,9 @@ def _added_token(entry: Any, path: Path) -> AddedToken:
 
 
 def _with_config(
-    listed: list[AddedToken], vocabulary: Mapping[str, int], folder: Path
+    listed: list[AddedToken], vocabulary: Mapping[str, int], files: TokenizerFiles
 ) -> tuple[AddedToken, ...]:
-    path = folder / "tokenizer_config.json"
-    config = read_object_if_there(path)
+    path, config = files.config_path, files.config
     by_content = {token.content: token for token in listed}
     decoder = config.get("added_tokens_decoder")
     for id_, entry in decoder.items() if isinstance(decoder, dict) else ():

@@ -8,7 +8,8 @@ from string import ascii_letters, digits
 from typing import Any
 
 from plm_edge.convert.gguf_output import array, string
-from plm_edge.convert.json_file import read_object, read_object_if_there
+from plm_edge.convert.json_file import read_object
+from plm_edge.convert.tokenizer_files import TokenizerFiles
 from plm_edge.errors import InputError
 from plm_edge.gguf_header import STRING, GgufValue
 from plm_edge.paths import read_bytes
@@ -18,17 +19,16 @@ _LIMIT_BYTES = 4 << 20
 _NAME_CHARACTERS = ascii_letters + digits
 
 
-def chat_template(folder: Path) -> dict[str, GgufValue]:
+def chat_template(files: TokenizerFiles) -> dict[str, GgufValue]:
     """The metadata of the template and of named ones beside it; `InputError` with file and line.
 
     Upstream reads templates only where there is a tokenizer_config.json, and that one's first.
     """
-    config_path = folder / "tokenizer_config.json"
-    config = read_object_if_there(config_path)
+    folder, config = files.folder, files.config
     if not config:
         return {}
     if "chat_template" in config:
-        return _values(config["chat_template"], config_path)
+        return _values(config["chat_template"], files.config_path)
     path = folder / "chat_template.jinja"
     if path.is_file():
         return _values(_from_files(folder, path), path)

@@ -8,6 +8,7 @@ from typing import Any
 
 from plm_edge.convert.bpe import check_distinct
 from plm_edge.convert.json_file import read_object_if_there
+from plm_edge.convert.tokenizer_files import TokenizerFiles
 from plm_edge.errors import InputError
 from plm_edge.paths import read_bytes
 
@@ -26,9 +27,9 @@ class Pieces:
     types: list[int]
 
 
-def read_pieces(folder: Path, size: int) -> Pieces:
+def read_pieces(files: TokenizerFiles, size: int) -> Pieces:
     """The pieces of tokenizer.model, then added tokens, filled up with padding to `size`."""
-    path = folder / "tokenizer.model"
+    path = files.folder / "tokenizer.model"
     processor = _processor(path)
     count = int(processor.vocab_size())
     if count > size:
@@ -39,7 +40,7 @@ def read_pieces(folder: Path, size: int) -> Pieces:
         texts[id_] = processor.id_to_piece(id_)
         scores[id_] = processor.get_score(id_)
         types[id_] = _type(processor, id_)
-    for id_, text, is_control in _added(folder, size):
+    for id_, text, is_control in _added(files, size):
         texts[id_], scores[id_] = text, ADDED_SCORE
         types[id_] = CONTROL if is_control else USER_DEFINED
     check_distinct(texts, path)
@@ -68,11 +69,10 @@ def _type(processor: Any, id_: int) -> int:
     return BYTE if processor.is_byte(id_) else NORMAL
 
 
-def _added(folder: Path, size: int) -> list[tuple[int, str, bool]]:
-    path = folder / "added_tokens.json"
+def _added(files: TokenizerFiles, size: int) -> list[tuple[int, str, bool]]:
+    path = files.folder / "added_tokens.json"
     found = [(id_, text, False) for text, id_ in read_object_if_there(path).items()]
-    config = read_object_if_there(folder / "tokenizer_config.json")
-    decoder = config.get("added_tokens_decoder")
+    decoder = files.config.get("added_tokens_decoder")
     for key, entry in decoder.items() if isinstance(decoder, dict) else ():
         content = entry.get("content") if isinstance(entry, dict) else None
         if isinstance(content, str) and key.isdecimal():

@@ -12,7 +12,7 @@ from typing import Any
 
 from plm_edge.convert.bpe import AddedToken
 from plm_edge.convert.gguf_output import boolean, u32
-from plm_edge.convert.json_file import read_object_if_there
+from plm_edge.convert.tokenizer_files import TokenizerFiles
 from plm_edge.errors import InputError
 from plm_edge.gguf_header import GgufValue
 
@@ -34,17 +34,15 @@ _KINDS = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 def special_tokens(
-    folder: Path, added: tuple[AddedToken, ...], vocab_size: int
+    files: TokenizerFiles, added: tuple[AddedToken, ...], vocab_size: int
 ) -> dict[str, GgufValue]:
     """The metadata of special tokens, checked against the vocabulary's size."""
-    found = _Found(read_object_if_there(folder / "tokenizer_config.json"))
-    tokenizer = read_object_if_there(folder / "tokenizer.json")
-    _apply_post_processor(found, tokenizer.get("post_processor"))
-    config = read_object_if_there(folder / "config.json")
+    found = _Found(files.config)
+    _apply_post_processor(found, files.tokenizer.get("post_processor"))
     # Upstream resolves names through tokenizer.json; without one only config.json's ids count.
-    found.resolve({token.content: token.id for token in added} if tokenizer else {})
-    found.take_ids(config)
-    return found.values(vocab_size, folder)
+    found.resolve({token.content: token.id for token in added} if files.tokenizer else {})
+    found.take_ids(files.model)
+    return found.values(vocab_size, files.folder)
 
 
 class _Found:

@@ -12,6 +12,7 @@ from plm_edge.convert.chat_template import chat_template
 from plm_edge.convert.gguf_output import array, string
 from plm_edge.convert.sentencepiece_vocabulary import read_pieces
 from plm_edge.convert.special_tokens import special_tokens
+from plm_edge.convert.tokenizer_files import TokenizerFiles
 from plm_edge.gguf_header import F32, I32, STRING, GgufValue
 
 _NO_TEMPLATE = "no chat template: chat will have to be told one"
@@ -32,16 +33,15 @@ class Tokenizer:
 
 def read_tokenizer(folder: Path, vocab_size: int) -> Tokenizer:
     """Read, check and translate the tokenizer of a checkpoint folder."""
-    path = folder / "tokenizer.json"
-    has_json = path.is_file() and bpe.is_byte_level(path)
-    if (folder / "tokenizer.model").is_file() and not has_json:
-        return _sentencepiece(folder, vocab_size)
-    return _byte_level(folder, vocab_size)
+    files = TokenizerFiles.read(folder)
+    if (folder / "tokenizer.model").is_file() and not files.is_byte_level:
+        return _sentencepiece(files, vocab_size)
+    return _byte_level(files, vocab_size)
 
 
-def _byte_level(folder: Path, vocab_size: int) -> Tokenizer:
-    vocabulary = bpe.read_bpe(folder)
-    texts, types = vocabulary.tokens(vocab_size, folder)
+def _byte_level(files: TokenizerFiles, vocab_size: int) -> Tokenizer:
+    vocabulary = bpe.read_bpe(files)
+    texts, types = vocabulary.tokens(vocab_size, files.folder)
     values = {
         "tokenizer.ggml.model": string("gpt2"),
         "tokenizer.ggml.pre": string(vocabulary.pre),
@@ -50,14 +50,14 @@ def _byte_level(folder: Path, vocab_size: int) -> Tokenizer:
     }
     if vocabulary.merges:
         values["tokenizer.ggml.merges"] = array(STRING, vocabulary.merges)
-    values |= special_tokens(folder, vocabulary.added, vocab_size) | chat_template(folder)
+    values |= special_tokens(files, vocabulary.added, vocab_size) | chat_template(files)
     padding = types.count(bpe.UNUSED)
     notes = (*vocabulary.notes, *_missing(values))
     return Tokenizer(values, "gpt2", vocabulary.pre, vocab_size - padding, padding, notes)
 
 
-def _sentencepiece(folder: Path, vocab_size: int) -> Tokenizer:
-    pieces = read_pieces(folder, vocab_size)
+def _sentencepiece(files: TokenizerFiles, vocab_size: int) -> Tokenizer:
+    pieces = read_pieces(files, vocab_size)
     values = {
         "tokenizer.ggml.model": string("llama"),
         "tokenizer.ggml.pre": string("default"),
@@ -70,7 +70,7 @@ def _sentencepiece(folder: Path, vocab_size: int) -> Tokenizer:
         for id_, (text, kind) in enumerate(zip(pieces.texts, pieces.types, strict=True))
         if kind != bpe.NORMAL
     )
-    values |= special_tokens(folder, added, vocab_size) | chat_template(folder)
+    values |= special_tokens(files, added, vocab_size) | chat_template(files)
     padding = sum(text == f"[PAD{id_}]" for id_, text in enumerate(pieces.texts))
     return Tokenizer(values, "llama", "", vocab_size - padding, padding, _missing(values))
 

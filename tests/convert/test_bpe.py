@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from plm_edge.convert.bpe import CONTROL, NFC_NOTE, NORMAL, UNUSED, USER_DEFINED, read_bpe
+from plm_edge.convert.tokenizer_files import TokenizerFiles
 from plm_edge.errors import InputError
 from tests.convert.samples import TINY, change_json, make_checkpoint
 
@@ -16,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def tokens_of(folder: Path, size: int = TINY.vocab_size) -> tuple[list[str], list[int]]:
-    return read_bpe(folder).tokens(size, folder)
+    return read_bpe(TokenizerFiles.read(folder)).tokens(size, folder)
 
 
 def change(folder: Path, alter: Any) -> None:
@@ -33,21 +34,21 @@ def test_every_id_has_a_token_and_padding_fills_the_rest(folder: Path) -> None:
 
 
 def test_vocab_json_and_merges_txt_give_the_same(folder: Path) -> None:
-    whole = read_bpe(folder)
+    whole = read_bpe(TokenizerFiles.read(folder))
     (folder / "tokenizer.json").unlink()
-    assert read_bpe(folder) == whole
+    assert read_bpe(TokenizerFiles.read(folder)) == whole
 
 
 def test_it_says_that_accents_are_composed(folder: Path) -> None:
-    assert read_bpe(folder).notes == (NFC_NOTE,)
+    assert read_bpe(TokenizerFiles.read(folder)).notes == (NFC_NOTE,)
     change(folder, lambda t: t.update(normalizer=None))
-    assert read_bpe(folder).notes == ()
+    assert read_bpe(TokenizerFiles.read(folder)).notes == ()
 
 
 def test_merges_may_be_texts_or_pairs(folder: Path) -> None:
-    pairs = read_bpe(folder).merges
+    pairs = read_bpe(TokenizerFiles.read(folder)).merges
     change(folder, lambda t: t["model"].update(merges=list(pairs)))
-    assert read_bpe(folder).merges == pairs
+    assert read_bpe(TokenizerFiles.read(folder)).merges == pairs
 
 
 def test_added_tokens_that_are_not_special_are_user_defined(folder: Path) -> None:
@@ -108,14 +109,14 @@ def test_a_bad_decoder_in_the_config_is_named(folder: Path) -> None:
     config = folder / "tokenizer_config.json"
     change_json(config, lambda c: c.update(added_tokens_decoder={"x": {}}))
     with pytest.raises(InputError, match="added_tokens_decoder has the id 'x'"):
-        read_bpe(folder)
+        read_bpe(TokenizerFiles.read(folder))
 
 
 def test_a_folder_without_tokenizer_is_named(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     (folder / "merges.txt").unlink()
     with pytest.raises(InputError, match="no tokenizer: neither"):
-        read_bpe(folder)
+        read_bpe(TokenizerFiles.read(folder))
 
 
 def test_an_unknown_class_without_tokenizer_json_is_refused(folder: Path) -> None:
@@ -123,11 +124,11 @@ def test_an_unknown_class_without_tokenizer_json_is_refused(folder: Path) -> Non
     config = folder / "tokenizer_config.json"
     change_json(config, lambda c: c.update(tokenizer_class="OtherTokenizer"))
     with pytest.raises(InputError, match=r"'OtherTokenizer' without a tokenizer\.json"):
-        read_bpe(folder)
+        read_bpe(TokenizerFiles.read(folder))
 
 
 def test_merges_that_are_no_text_are_refused(folder: Path) -> None:
     (folder / "tokenizer.json").unlink()
     (folder / "merges.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"merges\.txt: not UTF-8"):
-        read_bpe(folder)
+        read_bpe(TokenizerFiles.read(folder))

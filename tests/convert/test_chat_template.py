@@ -8,6 +8,7 @@ import pytest
 
 from plm_edge.convert.chat_template import chat_template, check_syntax
 from plm_edge.convert.synth_tokenizer import CHAT_TEMPLATE
+from plm_edge.convert.tokenizer_files import TokenizerFiles
 from plm_edge.errors import InputError
 
 
@@ -20,7 +21,7 @@ def folder_with(folder: Path, template: Any = None, **files: str) -> Path:
 
 
 def texts(folder: Path) -> dict[str, Any]:
-    return {key: value.value for key, value in chat_template(folder).items()}
+    return {key: value.value for key, value in chat_template(TokenizerFiles.read(folder)).items()}
 
 
 def test_the_configs_template_comes_first(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_a_broken_template_is_named_with_its_line(
     tmp_path: Path, template: Any, message: str
 ) -> None:
     with pytest.raises(InputError, match=rf"tokenizer_config\.json: .*{message}") as caught:
-        chat_template(folder_with(tmp_path, template))
+        chat_template(TokenizerFiles.read(folder_with(tmp_path, template)))
     assert "\n" not in caught.value.message
 
 

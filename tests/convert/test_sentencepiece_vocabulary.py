@@ -15,8 +15,10 @@ from plm_edge.convert.sentencepiece_vocabulary import (
     UNKNOWN,
     UNUSED,
     USER_DEFINED,
+    Pieces,
     read_pieces,
 )
+from plm_edge.convert.tokenizer_files import TokenizerFiles
 from plm_edge.errors import InputError
 from tests.convert.samples import change_json
 
@@ -43,7 +45,7 @@ def write_model(folder: Path) -> Path:
 
 
 def test_pieces_scores_and_types(tmp_path: Path) -> None:
-    pieces = read_pieces(write_model(tmp_path), PIECES + 12)
+    pieces = pieces_of(write_model(tmp_path), PIECES + 12)
     assert pieces.texts[:3] == ["<unk>", "<s>", "</s>"]
     assert pieces.types[:4] == [UNKNOWN, CONTROL, CONTROL, BYTE]
     assert pieces.types[PIECES - 1] == NORMAL
@@ -60,22 +62,26 @@ def test_added_tokens_take_their_ids(tmp_path: Path) -> None:
     change_json(
         tmp_path / "tokenizer_config.json", lambda c: c.update(added_tokens_decoder=decoder)
     )
-    pieces = read_pieces(tmp_path, PIECES + 2)
+    pieces = pieces_of(tmp_path, PIECES + 2)
     assert pieces.texts[PIECES:] == ["<tool>", "<|im_end|>"]
     assert pieces.types[PIECES:] == [USER_DEFINED, CONTROL]
     assert pieces.scores[PIECES:] == [ADDED_SCORE] * 2
+
+
+def pieces_of(folder: Path, size: int) -> Pieces:
+    return read_pieces(TokenizerFiles.read(folder), size)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x0a\xff\xff\xff\xff\x0f"])
 def test_a_broken_model_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tokenizer.model").write_bytes(content)
     with pytest.raises(InputError, match=r"tokenizer\.model: sentencepiece cannot read it"):
-        read_pieces(tmp_path, PIECES)
+        pieces_of(tmp_path, PIECES)
 
 
 def test_more_pieces_than_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="vocab_size = 300"):
-        read_pieces(write_model(tmp_path), 300)
+        pieces_of(write_model(tmp_path), 300)
 
 
 @pytest.mark.parametrize("id_", [PIECES + 12, -1])
@@ -83,11 +89,11 @@ def test_an_added_token_out_of_range_is_named(tmp_path: Path, id_: int) -> None:
     write_model(tmp_path)
     (tmp_path / "added_tokens.json").write_text(f'{{"<tool>": {id_}}}')
     with pytest.raises(InputError, match=f"'<tool>' has the id {id_}"):
-        read_pieces(tmp_path, PIECES + 12)
+        pieces_of(tmp_path, PIECES + 12)
 
 
 def test_a_text_with_two_ids_is_named(tmp_path: Path) -> None:
     write_model(tmp_path)
     (tmp_path / "added_tokens.json").write_text(f'{{"<s>": {PIECES}}}')
     with pytest.raises(InputError, match=f"'<s>' has the ids 1 and {PIECES}"):
-        read_pieces(tmp_path, PIECES + 1)
+        pieces_of(tmp_path, PIECES + 1)

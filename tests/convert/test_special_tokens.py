@@ -7,6 +7,7 @@ import pytest
 
 from plm_edge.convert.bpe import read_bpe
 from plm_edge.convert.special_tokens import special_tokens
+from plm_edge.convert.tokenizer_files import TokenizerFiles
 from plm_edge.errors import InputError
 from tests.convert.samples import TINY, change_json, make_checkpoint
 
@@ -19,7 +20,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def found(folder: Path) -> dict[str, Any]:
-    values = special_tokens(folder, read_bpe(folder).added, TINY.vocab_size)
+    files = TokenizerFiles.read(folder)
+    values = special_tokens(files, read_bpe(files).added, TINY.vocab_size)
     return {key.removeprefix("tokenizer.ggml."): value.value for key, value in values.items()}
 
 

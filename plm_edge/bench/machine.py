@@ -52,6 +52,11 @@ def read(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machine:
     )
 
 
+def load_average() -> float:
+    """How many programs wanted a core in the last minute."""
+    return os.getloadavg()[0]
+
+
 def usable_cores(sys: Path = Path("/sys")) -> int:
     """Physical cores of the fastest kind this process may run on.
 

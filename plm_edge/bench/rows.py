@@ -124,6 +124,7 @@ class Row:
     samples: tuple[float, ...]
     cache_bytes_per_token: int
     plm_edge: str
+    load_average: float = 0.0
     memory: Memory | None = None
     reading: Reading | None = None
     temperature_celsius: float | None = None

@@ -38,6 +38,7 @@ class Bench:
     bandwidth: Bandwidth
     engines: Mapping[str, Engine]
     models: Mapping[Path, Model]
+    load_average: float = 0.0
     run: str = field(default_factory=lambda: f"{_now()}-{secrets.token_hex(2)}")
 
     def measure(
@@ -81,6 +82,7 @@ class Bench:
             samples=() if is_memory else tuple(round(speed, 4) for _, speed in found),
             cache_bytes_per_token=reads.cache_bytes_per_token,
             plm_edge=__version__,
+            load_average=round(self.load_average, 2),
             memory=_memory(observed[0]) if is_memory else None,
             reading=self._reading(side, test, reads),
             temperature_celsius=_most([one.temperature_celsius for one in observed]),

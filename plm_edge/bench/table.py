@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 NONE = "–"
+# An idle system's own services stay well below.
+BUSY_LOAD = 0.7
 
 
 def headings(rows: Sequence[Row]) -> list[str]:
@@ -29,6 +31,8 @@ def headings(rows: Sequence[Row]) -> list[str]:
     for fraction, is_measured in sorted(fractions):
         how = "measured" if is_measured else "assumed"
         lines.append(f"live neurons: {fraction:.1%} ({how}); GB/s counts only their rows")
+    if first.load_average > BUSY_LOAD:
+        lines.append(f"measured on a busy machine: load {first.load_average:.1f} before it began")
     return lines
 
 

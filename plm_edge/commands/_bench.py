@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from plm_edge import console, paths, results
-from plm_edge.bench import bandwidth, fingerprint, live, machine, plan, runner, sides, suite
+from plm_edge.bench import bandwidth, fingerprint, live, machine, plan, runner, sides, suite, table
 from plm_edge.bench import rows as bench_rows
 from plm_edge.bench.plan import Flash, Job, Rounds, Side, Test
 from plm_edge.bench.session import Bench, Model
@@ -41,6 +41,8 @@ class Request:
     results: Path | None
     is_dry: bool
     as_json: bool
+    # Before the work begins: making models and engines is a load of its own.
+    load_average: float = field(default_factory=machine.load_average)
 
     def tests(self) -> tuple[Test, ...]:
         """Prompt and generation at each depth."""
@@ -116,7 +118,11 @@ def _run(planned: dict[str, Rounds], request: Request, here: machine.Machine) ->
     if request.is_dry:
         _bench_show.plan(planned, pace_of(planned, here), request.as_json)
         return
-    bench = prepared(here, [side for rounds in planned.values() for side in rounds.sides])
+    load = request.load_average
+    if load > table.BUSY_LOAD:
+        console.warn(f"the machine is busy (load {load:.1f}): speeds will be low and spread")
+    used = [side for rounds in planned.values() for side in rounds.sides]
+    bench = prepared(here, used, load)
     if request.threads is None:
         planned = _with_best_threads(bench, planned)
     pace = pace_of(planned, here)
@@ -159,7 +165,7 @@ def pace_of(planned: dict[str, Rounds], here: machine.Machine) -> plan.Pace:
     return plan.Pace(sizes, known.gigabytes_per_second if known else 10, here.cores)
 
 
-def prepared(here: machine.Machine, used: Sequence[Side]) -> Bench:
+def prepared(here: machine.Machine, used: Sequence[Side], load: float = 0.0) -> Bench:
     """Engines ready, files hashed, live neurons counted, the memory bus measured."""
     engines: dict[str, Engine] = {}
     for side in used:
@@ -169,7 +175,7 @@ def prepared(here: machine.Machine, used: Sequence[Side]) -> Bench:
     for side in used:
         if side.file not in models:
             models[side.file] = _model(side, engines[side.variant])
-    return Bench(here, bandwidth.of(here), engines, models)
+    return Bench(here, bandwidth.of(here), engines, models, load)
 
 
 def _model(side: Side, engine: Engine) -> Model:

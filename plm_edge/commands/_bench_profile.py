@@ -12,6 +12,7 @@ from plm_edge.bench import machine, profile, sides
 from plm_edge.bench.live import Live
 from plm_edge.bench.profile import Part, Profile
 from plm_edge.commands._bench import Request, check, prepared
+from plm_edge.commands._bench_show import wide_stdout
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,7 +68,7 @@ def _show(bench: Bench, shown: list[tuple[Side, Profile]], as_json: bool) -> Non
             f"{found.token_seconds * 1e3:.2f} ms a token; its operations one by one take "
             f"{found.single_seconds * 1e3:.2f} ms"
         )
-        console.stdout().print(_table(found, rate))
+        wide_stdout().print(_table(found, rate))
     for layers in _live_rows(live).values():
         print("live neurons by layer, %:", *(f"{share:.1%}"[:-1] for share in layers))
 
@@ -85,7 +86,7 @@ def _table(found: Profile, rate: float) -> Table:
     from rich.table import Table
 
     table = Table(box=SIMPLE, pad_edge=False)
-    table.add_column("part")
+    table.add_column("part", no_wrap=True)
     for heading in ("ms", "of time", "MB read", "of bytes", "GB/s", "of bus", "operations"):
         table.add_column(heading, justify="right", no_wrap=True)
     for part in found.parts:

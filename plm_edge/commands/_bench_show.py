@@ -12,6 +12,8 @@ from plm_edge.bench import rows as bench_rows
 from plm_edge.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from plm_edge.bench.plan import Pace, Rounds
     from plm_edge.bench.rows import Row
 
@@ -51,6 +53,14 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
+def wide_stdout() -> Console:
+    """The console for tables: a screen's own width, or wide enough for every column."""
+    out = console.stdout()
+    if not out.is_terminal:
+        out.width = FILE_WIDTH
+    return out
+
+
 def rows(found: Sequence[Row], as_json: bool, earlier: Sequence[Row] = ()) -> None:
     """The tables of one run."""
     if as_json:
@@ -58,9 +68,7 @@ def rows(found: Sequence[Row], as_json: bool, earlier: Sequence[Row] = ()) -> No
         return
     for line in table.headings(found):
         print(line)
-    out = console.stdout()
-    if not out.is_terminal:
-        out.width = FILE_WIDTH
+    out = wide_stdout()
     out.print(table.speed_table(found, earlier))
     if any(row.memory for row in found):
         out.print(table.memory_table(found))

@@ -57,6 +57,11 @@ def test_headings_name_machine_files_and_random_weights() -> None:
     assert "live neurons: 9.1% (measured)" in text
 
 
+def test_a_busy_machine_is_said() -> None:
+    assert "load 3.5 before it began" in table.headings([row(load_average=3.5)])[-1]
+    assert not any("busy" in line for line in table.headings([row(load_average=0.2)]))
+
+
 def test_machine_readable_rows_tell_the_same() -> None:
     found = table.summary_rows([ROW, STOCK, memory_row("edge", 5), memory_row("stock", 9)])
     assert [entry["test"] for entry in found] == ["generation", "memory"]

@@ -40,7 +40,9 @@ echo "setup: installing plm-edge into $venv (about a minute; longer on a slow ne
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 torch=""
 case ",$extras," in
-*,torch,*) torch="torch==2.13.0" ;; # the version the numbers in docs/ were made with
+# torch: the version the numbers in docs/ were made with. transformers: upstream's own converter, which a
+# test compares ours with, imports it.
+*,torch,*) torch="torch==2.13.0 transformers==5.23.0" ;;
 esac
 # LLAMA_BUILD=OFF: the binding is only the Python side; the library is the engine we build ourselves.
 CMAKE_ARGS="-DLLAMA_BUILD=OFF" "$venv/bin/python" -m pip install \

@@ -1,6 +1,6 @@
 """What the edge layout does to a tensor, and back; on raw bits, so that nothing is rounded.
 
-Layouts: `docs/decisions` and `converters/README.md`. Shapes are numpy's, rows first.
+The layouts are drawn in `docs/convert.md`. Shapes are numpy's, rows first.
 """
 
 from __future__ import annotations

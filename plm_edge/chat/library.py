@@ -13,6 +13,9 @@ from plm_edge.errors import InputError
 
 LIBRARY_VARIABLE = "LLAMA_CPP_LIB_PATH"
 
+# On a failed assertion ggml would start a debugger on this process and print pages of its stack.
+CRASH_ENVIRONMENT = {"GGML_NO_BACKTRACE": "1"}
+
 # enum ggml_log_level of ggml.h
 _LEVEL_ERROR, _LEVEL_CONTINUED = 4, 5
 _KEPT_LINES = 50
@@ -48,6 +51,7 @@ def load_library(lib_dir: Path, log: LlamaLog) -> Any:
 
     The binding picks its library once, when it is first imported, so a process has one engine.
     """
+    os.environ.update(CRASH_ENVIRONMENT)
     os.environ[LIBRARY_VARIABLE] = str(lib_dir)
     import llama_cpp.llama_cpp as binding
 

@@ -132,7 +132,7 @@ class ChatModel:
     @property
     def name(self) -> str:
         """The model's own name, else its file's."""
-        return str(self.header.metadata.get("general.name") or self.path.stem)
+        return preflight.model_name(self.header)
 
     @property
     def cache_bytes_per_token(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +17,38 @@ CacheType = Literal["f16", "q8_0"]
 
 TEMPLATE_KEY = "tokenizer.chat_template"
 KEY_FILE_LIMIT_BYTES = 1 << 20
+# llama.cpp's LLAMA_MAX_LAYERS
+ENGINE_LAYERS = 512
 MEMINFO = Path("/proc/meminfo")
 
 
 def checked_header(path: Path) -> GgufHeader:
-    """The header of a PLM; `InputError` for anything else."""
+    """The header of a PLM; `InputError` for anything else, or for what would abort the engine."""
     header = read_header(path)
     header.require_architecture()
+    if shape_of(header).num_hidden_layers > ENGINE_LAYERS:
+        raise InputError(f"{path}: has more than {ENGINE_LAYERS} layers")
+    if header.metadata.get("plm.expert_count"):
+        raise InputError(f"{path}: has plm.expert_count, but a PLM has no experts")
+    _require_distinct_tokens(header)
     return header
+
+
+def _require_distinct_tokens(header: GgufHeader) -> None:
+    values = header.metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(values, list):
+        return
+    tokens = [str(token).split("\0", 1)[0] for token in values]  # as C reads them
+    if len(set(tokens)) == len(tokens):
+        return
+    token = next(token for token, count in Counter(tokens).items() if count > 1)
+    raise InputError(f"{header.path}: token {token!r} appears twice in the vocabulary")
+
+
+def model_name(header: GgufHeader) -> str:
+    """The model's own name, else its file's; always text that can be printed."""
+    name = str(header.metadata.get("general.name") or header.path.stem)
+    return name.encode("utf-8", "replace").decode("utf-8")
 
 
 def shape_of(header: GgufHeader) -> PlmShape:
@@ -34,7 +59,11 @@ def shape_of(header: GgufHeader) -> PlmShape:
 def template_source(header: GgufHeader) -> str | None:
     """The chat template in the file, if it has one."""
     source = header.metadata.get(TEMPLATE_KEY)
-    return source if isinstance(source, str) and source.strip() else None
+    if not isinstance(source, str) or not source.strip():
+        return None
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in source):
+        raise InputError(f"{header.path}: chat template: not UTF-8")
+    return source
 
 
 def require_template(header: GgufHeader) -> None:

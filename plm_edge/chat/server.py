@@ -19,6 +19,7 @@ from types import FrameType
 from typing import IO
 
 from plm_edge.chat import preflight
+from plm_edge.chat.library import CRASH_ENVIRONMENT
 from plm_edge.chat.preflight import CacheType
 from plm_edge.errors import InputError, ToolError
 from plm_edge.gguf_header import GgufHeader
@@ -65,7 +66,7 @@ class ServeOptions:
 
 def alias_of(header: GgufHeader) -> str:
     """What clients see as the model's name; random weights say so there as well."""
-    name = str(header.metadata.get("general.name") or header.path.stem)
+    name = preflight.model_name(header)
     return f"{name} (random weights)" if header.is_random else name
 
 
@@ -101,7 +102,7 @@ def environment(engine: Mapping[str, str], options: ServeOptions) -> dict[str, s
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_PREFIX)}
     inherited.pop(KEY_VARIABLE, None)
     key = {KEY_VARIABLE: options.api_key} if options.api_key is not None else {}
-    return {**inherited, **engine, **key}
+    return {**inherited, **engine, **key, **CRASH_ENVIRONMENT}
 
 
 class Server:

@@ -51,12 +51,12 @@ def load_library(lib_dir: Path, log: LlamaLog) -> Any:
 
     The binding picks its library once, when it is first imported, so a process has one engine.
     """
-    os.environ.update(CRASH_ENVIRONMENT)
-    os.environ[LIBRARY_VARIABLE] = str(lib_dir)
+    loaded = sys.modules.get("llama_cpp.llama_cpp")
+    if loaded is not None and Path(loaded._base_path) != lib_dir:
+        raise InputError(f"this process already uses the engine in {loaded._base_path}")
+    os.environ.update({**CRASH_ENVIRONMENT, LIBRARY_VARIABLE: str(lib_dir)})
     import llama_cpp.llama_cpp as binding
 
-    if Path(binding._base_path) != lib_dir:
-        raise InputError(f"this process already uses the engine in {binding._base_path}")
     _route_log(binding, log)
     binding.llama_backend_init()
     return binding

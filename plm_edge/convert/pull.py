@@ -16,7 +16,7 @@ from typing import Any
 
 from plm_edge.console import Progress, no_progress
 from plm_edge.errors import DeviceError, InputError, UsageError
-from plm_edge.paths import require_space
+from plm_edge.paths import require_space, write_error
 
 # What `convert` reads of a checkpoint, and the page that says what it is.
 CHECKPOINT_FILES = (
@@ -116,18 +116,21 @@ def fetch(
 
     missing = [file for file in chosen.files if not _is_whole(chosen.folder / file.name, file)]
     require_space(chosen.folder / "x", sum(file.size_bytes for file in missing))
-    done = chosen.size_bytes - sum(file.size_bytes for file in missing)
-    progress(done, chosen.size_bytes)
+    total = chosen.size_bytes
+    done = total - sum(file.size_bytes for file in missing)
+    progress(done, total)
     for file in missing:
         target = chosen.folder / file.name
-        target.unlink(missing_ok=True)  # huggingface_hub would believe a damaged one
         with _hub_errors(chosen.repository, chosen.commit):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)  # huggingface_hub would believe a damaged one
             hf_hub_download(
                 chosen.repository,
                 file.name,
                 revision=chosen.commit,
                 local_dir=chosen.folder,
                 endpoint=endpoint,
+                tqdm_class=_meter(done, total, progress),
             )
         if not _is_whole(target, file):
             target.unlink(missing_ok=True)
@@ -136,8 +139,24 @@ def fetch(
                 hint="run the same command again",
             )
         done += file.size_bytes
-        progress(done, chosen.size_bytes)
+        progress(done, total)
     return [chosen.folder / file.name for file in chosen.files]
+
+
+def _meter(before: int, total: int, progress: Progress) -> Any:
+    """A silent bar for huggingface_hub that passes on how many bytes are here."""
+    from tqdm import tqdm  # type: ignore[import-untyped, unused-ignore]
+
+    class Meter(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "disable": True})
+            self._here = int(options.get("initial") or 0)
+
+        def update(self, n: float | None = 1) -> None:
+            self._here += int(n or 0)
+            progress(before + self._here, total)
+
+    return Meter
 
 
 def _is_whole(path: Path, file: RemoteFile) -> bool:
@@ -178,6 +197,8 @@ def _hub_errors(repository: str, revision: str) -> Iterator[None]:
             f"{repository!r} is not the name of a model", hint="plm-edge pull OWNER/NAME"
         ) from error
     except OSError as error:
+        if error.errno is not None and error.filename is not None:  # a file here, not the network
+            raise write_error(Path(error.filename), error) from error
         raise DeviceError(f"{repository}: {_first_line(error)}", hint=_AGAIN) from error
     except Exception as error:
         # The transport (httpx) is huggingface_hub's own choice and has no common base with it.

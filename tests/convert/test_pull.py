@@ -249,3 +249,25 @@ def test_no_network_is_exit_3(hub: Hub) -> None:
     result = run(hub, REPOSITORY)
     assert result.exit_code == 3
     assert result.stderr.startswith(f"plm-edge: {REPOSITORY}: ")
+
+
+def test_a_folder_that_cannot_be_made_is_not_the_network(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = run(hub, REPOSITORY, "-o", str(tmp_path / "file" / "out"))
+    assert result.exit_code == 1
+    assert "cannot write" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_progress_moves_within_a_file_and_ends_at_the_total(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
+    seen: list[tuple[int, int]] = []
+    chosen = pull.plan(REPOSITORY, tmp_path, endpoint=hub.address)
+    pull.fetch(chosen, endpoint=hub.address, progress=lambda *step: seen.append(step))
+    assert seen == sorted(seen)
+    assert len(seen) > 16
+    assert seen[-1] == (chosen.size_bytes, chosen.size_bytes)

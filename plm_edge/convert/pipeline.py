@@ -117,6 +117,7 @@ def prepare(
     if target.is_dir():
         raise InputError(f"{target}: is a folder", hint=f"-o {target / 'plm.gguf'}")
     if source.is_dir():
+        _check_target(source, target)
         return _from_checkpoint(source, target, layout, chosen or "f16")
     if not source.exists():
         raise InputError(f"{source}: no such file or folder", hint=f"ls {source.parent}")
@@ -125,6 +126,13 @@ def prepare(
     if target.exists() and target.samefile(source):
         raise UsageError(f"{target}: is the source itself")
     return _from_gguf(source, target, layout, chosen)
+
+
+def _check_target(source: Path, target: Path) -> None:
+    """A slip of the finger must not replace a file of the checkpoint by the result."""
+    inside = target.parent.resolve() == source.resolve()
+    if inside and target.exists() and not is_gguf(target):
+        raise UsageError(f"{target}: is a file of the checkpoint itself")
 
 
 def _output_type(name: str | None) -> OutputType | None:

@@ -16,15 +16,21 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 PADDING_SCORE = -10000.0
 ADDED_SCORE = -1000.0
 _LIMIT_BYTES = 256 << 20
+_SPACE = "\u2581"
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Texts, scores and GGUF types of every id, padding included."""
+    """Texts, scores and GGUF types of every id, padding included.
+
+    `space_first` says whether a text begins as if a space stood before it.
+    """
 
     texts: list[str]
     scores: list[float]
     types: list[int]
+    space_first: bool
+    notes: tuple[str, ...]
 
 
 def read_pieces(files: TokenizerFiles, size: int) -> Pieces:
@@ -44,7 +50,19 @@ def read_pieces(files: TokenizerFiles, size: int) -> Pieces:
         texts[id_], scores[id_] = text, ADDED_SCORE
         types[id_] = CONTROL if is_control else USER_DEFINED
     check_distinct(texts, path)
-    return Pieces(texts, scores, types)
+    space_first = processor.normalize("a").startswith(_SPACE)
+    return Pieces(texts, scores, types, space_first, _notes(processor))
+
+
+def _notes(processor: Any) -> tuple[str, ...]:
+    """A model can rewrite text before it splits (NFKC, runs of blanks); llama.cpp never does."""
+    probe = "a\ufb01\u2460e\u0301  a"  # a ligature, a circled digit, a loose accent, two blanks
+    if processor.normalize(probe).removeprefix(_SPACE) == probe.replace(" ", _SPACE):
+        return ()
+    return (
+        "the sentencepiece model rewrites text before it splits (its normalizer), llama.cpp does "
+        "not: text that would be rewritten gets other ids there",
+    )
 
 
 def _processor(path: Path) -> Any:
@@ -77,7 +95,7 @@ def _added(files: TokenizerFiles, size: int) -> list[tuple[int, str, bool]]:
         content = entry.get("content") if isinstance(entry, dict) else None
         if isinstance(content, str) and key.isdecimal():
             special = bool(entry.get("special")) or _is_bracketed(content)
-            found.append((int(key), content if special else content.replace("▁", " "), special))
+            found.append((int(key), content if special else content.replace(_SPACE, " "), special))
     for id_, text, _ in found:
         if type(id_) is not int or not 0 <= id_ < size:
             raise InputError(f"{path}: token {text!r} has the id {id_}, expected one below {size}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from plm_edge.convert import bpe
 from plm_edge.convert.chat_template import KEY as TEMPLATE_KEY
 from plm_edge.convert.chat_template import chat_template
-from plm_edge.convert.gguf_output import array, string
+from plm_edge.convert.gguf_output import array, boolean, string
 from plm_edge.convert.sentencepiece_vocabulary import read_pieces
 from plm_edge.convert.special_tokens import special_tokens
 from plm_edge.convert.tokenizer_files import TokenizerFiles
@@ -65,14 +65,17 @@ def _sentencepiece(files: TokenizerFiles, vocab_size: int) -> Tokenizer:
         "tokenizer.ggml.scores": array(F32, pieces.scores),
         "tokenizer.ggml.token_type": array(I32, pieces.types),
     }
+    if not pieces.space_first:
+        values["tokenizer.ggml.add_space_prefix"] = boolean(False)
     added = tuple(
         bpe.AddedToken(id_, text, True)
         for id_, (text, kind) in enumerate(zip(pieces.texts, pieces.types, strict=True))
         if kind != bpe.NORMAL
     )
     values |= special_tokens(files, added, vocab_size) | chat_template(files)
+    notes = (*pieces.notes, *_missing(values))
     padding = sum(text == f"[PAD{id_}]" for id_, text in enumerate(pieces.texts))
-    return Tokenizer(values, "llama", "", vocab_size - padding, padding, _missing(values))
+    return Tokenizer(values, "llama", "", vocab_size - padding, padding, notes)
 
 
 def _missing(values: Mapping[str, GgufValue]) -> tuple[str, ...]:

@@ -169,6 +169,10 @@ def test_sources_and_targets_that_cannot_be(folder: Path, tmp_path: Path) -> Non
         convert(folder / "config.json", tmp_path / "plm.gguf")
     with pytest.raises(InputError, match="is a folder"):
         convert(folder, tmp_path)
+    with pytest.raises(UsageError, match="is a file of the checkpoint itself"):
+        convert(folder, folder / "model.safetensors")
+    convert(folder, folder / "plm.gguf")
+    convert(folder, folder / "plm.gguf")
     convert(folder, tmp_path / "plm.gguf", layout="stock")
     with pytest.raises(UsageError, match="is the source itself"):
         convert(tmp_path / "plm.gguf", tmp_path / "plm.gguf")

@@ -25,7 +25,7 @@ from tests.convert.samples import change_json
 PIECES = 500
 
 
-def write_model(folder: Path) -> Path:
+def write_model(folder: Path, *, rule: str = "identity", space_first: bool = True) -> Path:
     """A small Llama-like model: BPE with byte fallback."""
     text = Path(__file__).with_name("corpus.txt").read_text(encoding="utf-8")
     model = io.BytesIO()
@@ -35,7 +35,8 @@ def write_model(folder: Path) -> Path:
         vocab_size=PIECES,
         model_type="bpe",
         byte_fallback=True,
-        normalization_rule_name="identity",
+        normalization_rule_name=rule,
+        add_dummy_prefix=space_first,
         remove_extra_whitespaces=False,
         hard_vocab_limit=False,
         minloglevel=2,
@@ -70,6 +71,14 @@ def test_added_tokens_take_their_ids(tmp_path: Path) -> None:
 
 def pieces_of(folder: Path, size: int) -> Pieces:
     return read_pieces(TokenizerFiles.read(folder), size)
+
+
+def test_a_normalizer_llama_cpp_lacks_is_told(tmp_path: Path) -> None:
+    plain = pieces_of(write_model(tmp_path), PIECES)
+    assert (plain.space_first, plain.notes) == (True, ())
+    other = pieces_of(write_model(tmp_path, rule="nmt_nfkc", space_first=False), PIECES)
+    assert not other.space_first
+    assert "rewrites text" in other.notes[0]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x0a\xff\xff\xff\xff\x0f"])

@@ -132,11 +132,14 @@ def test_decomposed_accents_differ_until_they_are_composed(engine: Engine, tmp_p
 
 
 @pytest.mark.engine
-def test_a_sentencepiece_model_keeps_its_ids(engine: Engine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("space_first", [True, False])
+def test_a_sentencepiece_model_keeps_its_ids(
+    engine: Engine, tmp_path: Path, space_first: bool
+) -> None:
     folder, target = make_checkpoint(tmp_path / "tiny"), tmp_path / "plm.gguf"
     for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"):
         (folder / name).unlink()
-    write_model(folder)
+    write_model(folder, space_first=space_first)
     report = convert(folder, target)
     assert report.tokenizer == "llama, 500 tokens and 12 for padding"
     processor = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,13 +78,31 @@ def test_a_crash_names_its_signal(tmp_path: Path) -> None:
     tool.write_text("#!/bin/sh\necho 'ggml.c:1: GGML_ASSERT(x) failed' >&2\nkill -ABRT $$\n")
     tool.chmod(0o755)
 
-    class Fake:
-        def tool(self, name: str) -> Path:
-            return tmp_path / name
-
-        def run_environment(self) -> dict[str, str]:
-            return {}
-
     with pytest.raises(ToolError, match=r"GGML_ASSERT\(x\) failed\n\(signal 6\)"):
-        runner.run(job(WRITTEN), Fake())  # type: ignore[arg-type]
+        runner.run(job(WRITTEN), fake_engine(tmp_path))
     assert os.listdir(tmp_path) == ["llama-bench"]
+
+
+def fake_engine(folder: Path) -> Any:
+    return SimpleNamespace(tool=lambda name: folder / name, run_environment=dict)
+
+
+def test_an_interrupt_ends_the_engine(tmp_path: Path) -> None:
+    tool = tmp_path / "llama-bench"
+    tool.write_text('#!/bin/sh\necho $$ > "$(dirname "$0")/pid"\nexec sleep 60\n')
+    tool.chmod(0o755)
+
+    def interrupt() -> None:
+        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    threading.Thread(target=interrupt).start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            runner.run(job(WRITTEN), fake_engine(tmp_path))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from plm_edge.errors import InputError
 # At the true shape a worker holds about 100 MB (one transposed FFN matrix and its pieces).
 _WORKERS_LIMIT = 4
 _READ_BYTES = 16 << 20
+# The disk gets to work while the cores still do, not only when the file is synced at its end.
+_FLUSH_BYTES = 256 << 20
 
 Chunk = tuple[int, Bytes]
 """(offset in the file, content)"""
@@ -61,17 +63,43 @@ def _run(handle: int, pieces: Sequence[Piece], progress: Progress) -> list[tuple
     total, done = sum(piece.size_bytes for piece in pieces), 0
     checksums: list[tuple[int, int, int]] = []
     progress(0, total)
-    with ThreadPoolExecutor(workers()) as pool:
+    with ThreadPoolExecutor(workers()) as pool, _Flusher(handle) as flusher:
         try:
             futures = {pool.submit(_run_piece, handle, piece): piece for piece in pieces}
             for future in as_completed(futures):
                 checksums += future.result()
                 done += futures[future].size_bytes
+                flusher.written(futures[future].size_bytes)
                 progress(done, total)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return checksums
+
+
+class _Flusher:
+    """Starts writing to the disk in the background every few hundred megabytes."""
+
+    def __init__(self, handle: int) -> None:
+        self.handle = handle
+        self.unwritten = 0
+        self.pool = ThreadPoolExecutor(1)
+        self.running: Future[None] | None = None
+
+    def __enter__(self) -> _Flusher:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.pool.shutdown(wait=True)
+
+    def written(self, size_bytes: int) -> None:
+        self.unwritten += size_bytes
+        if self.unwritten < _FLUSH_BYTES or (self.running and not self.running.done()):
+            return
+        if self.running:
+            self.running.result()  # a full disk may show only here
+        self.unwritten = 0
+        self.running = self.pool.submit(os.fdatasync, self.handle)
 
 
 def workers() -> int:

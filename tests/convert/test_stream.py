@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -58,6 +59,19 @@ def test_a_failing_piece_stops_the_rest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'x'"):
         write_file(tmp_path / "out", LAYOUT, pieces, no_progress)
     assert len(ran) < 50
+
+
+def test_a_disk_that_fails_behind_our_back_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stream.os, "fdatasync", full)
+    monkeypatch.setattr(stream, "_FLUSH_BYTES", 64)
+    pieces = [piece(number, 0.002) for number in range(100)]
+    with pytest.raises(OSError, match="No space left"):
+        write_file(tmp_path / "out", LAYOUT, pieces, no_progress)
 
 
 def test_a_disk_that_gives_other_bytes_is_caught(

@@ -6,7 +6,6 @@ in benchmarks and tests, and say so in `config.json` (`"plm_edge_random": true`)
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plm_edge.console import Progress, no_progress
+from plm_edge.convert.synth_config import write_config
 from plm_edge.convert.synth_layer import (
     CONSTANT_SHARE,
     LayerMaker,
@@ -29,15 +29,12 @@ from plm_edge.convert.synth_layer import (
 )
 from plm_edge.convert.synth_storage import (
     DTYPES,
-    TORCH_NAMES,
     Array,
     TensorFile,
     decode,
     encode,
 )
 from plm_edge.convert.synth_tokenizer import (
-    END_OF_TEXT,
-    TURN_END,
     Vocabulary,
     make_vocabulary,
     write_tokenizer,
@@ -134,8 +131,7 @@ def write_checkpoint(
     synthesis = Synthesis(shape, seed, dtype, zero_fraction)
     with _new_folder(folder) as place:
         write_tokenizer(place, vocabulary, shape.max_position_embeddings)
-        _write_json(place / "config.json", hf_config(shape, vocabulary, dtype))
-        _write_json(place / "generation_config.json", _generation_config(vocabulary))
+        write_config(place, shape, vocabulary, dtype)
         path = place / "model.safetensors"
         with TensorFile(path, tensor_shapes(shape), dtype) as file:
             fractions = _write_weights(file, synthesis, vocabulary, progress)
@@ -176,37 +172,6 @@ def _new_folder(folder: Path) -> Iterator[Path]:
         raise write_error(folder, error) from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def hf_config(shape: PlmShape, vocabulary: Vocabulary, dtype: str) -> dict[str, Any]:
-    """The `config.json` of a PLM of this shape."""
-    return {
-        "architectures": ["PLMForCausalLM"],
-        "model_type": "plm",
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "bos_token_id": vocabulary.id_of(END_OF_TEXT),
-        "eos_token_id": vocabulary.id_of(TURN_END),
-        "hidden_act": "relu2",
-        "initializer_range": 0.02,
-        "num_key_value_heads": shape.num_attention_heads,
-        "q_lora_rank": None,
-        "rope_scaling": None,
-        **asdict(shape),
-        "tie_word_embeddings": True,
-        "torch_dtype": TORCH_NAMES[dtype],
-        "use_cache": True,
-        "plm_edge_random": True,
-    }
-
-
-def _generation_config(vocabulary: Vocabulary) -> dict[str, Any]:
-    stops = [vocabulary.id_of(TURN_END), vocabulary.id_of(END_OF_TEXT)]
-    return {"bos_token_id": vocabulary.id_of(END_OF_TEXT), "eos_token_id": stops}
 
 
 def layer_shapes(shape: PlmShape) -> dict[str, tuple[int, ...]]:

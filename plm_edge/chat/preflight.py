@@ -84,6 +84,14 @@ def require_cache_memory(header: GgufHeader, context_tokens: int, cache_type: Ca
         )
 
 
+def context_warning(header: GgufHeader, context_tokens: int) -> str | None:
+    """What to say about a context longer than the model was trained for."""
+    trained = shape_of(header).max_position_embeddings
+    if context_tokens <= trained:
+        return None
+    return f"--ctx {context_tokens}: the model was trained for {trained} tokens and fails beyond"
+
+
 def require_key(key: str | None, file: Path | None) -> None:
     """Raise unless the API key can be sent in an HTTP header, and only one source is named."""
     if key is not None and file is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import http.client
 import ipaddress
@@ -11,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ _FOREIGN_PREFIX = "LLAMA_ARG_"
 # Nothing is lost when a server is killed; waiting longer only delays whoever pressed Ctrl-C.
 STOP_SECONDS = 2.0
 _POLL_SECONDS = 0.1
-_PR_SET_PDEATHSIG = 1
+_TETHER = Path(__file__).with_name("tether.py")
 
 
 @dataclass(frozen=True)
@@ -116,14 +116,13 @@ class Server:
         self._log = log
         with _open_log(log) as sink:
             self.process = subprocess.Popen(
-                words,
+                [sys.executable, "-I", str(_TETHER), str(os.getpid()), *words],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C is for this program, which then ends the server in order.
                 start_new_session=True,
-                preexec_fn=_die_with(os.getpid()),  # noqa: PLW1509 - no threads run here
             )
 
     def wait_until_ready(self, should_stop: Callable[[], bool]) -> bool:
@@ -259,18 +258,3 @@ def _open_log(log: Path) -> IO[bytes]:
         return os.fdopen(os.open(log, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "wb")
     except OSError as error:
         raise write_error(log, error) from error
-
-
-def _die_with(parent: int) -> Callable[[], None]:
-    """What the child runs before it becomes the server: Linux ends it when `parent` dies.
-
-    Nothing is imported or looked up between fork and exec; the library is opened here.
-    """
-    libc = ctypes.CDLL(None)
-
-    def prepare() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before the call above
-            os._exit(1)
-
-    return prepare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -52,13 +53,15 @@ def chat(
 ) -> None:
     """Talk to a model in the terminal; with -p or piped input, answer once and leave."""
     from plm_edge.chat.model import ModelOptions
-    from plm_edge.chat.preflight import checked_header
+    from plm_edge.chat.preflight import checked_header, context_warning
     from plm_edge.chat.sampling import Sampling
     from plm_edge.chat.threads import default_threads
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, max_tokens, seed)
     options = ModelOptions(ctx, threads or default_threads(), cache_type, verbose=verbose)
     header = checked_header(file)
+    if warning := context_warning(header, ctx):
+        console.warn(warning)
     if dry_run:
         _show_plan(header, options, sampling, as_json)
         return
@@ -75,6 +78,8 @@ def _message(prompt: str | None) -> str | None:
 
     if prompt is not None:
         return once.checked(prompt, "--prompt")
+    if sys.stdin is None:  # closed by whoever started us
+        raise UsageError("there is no stdin", hint='pass -p "..."')
     return None if sys.stdin.isatty() else once.read_prompt(sys.stdin.buffer)
 
 
@@ -94,6 +99,9 @@ def _run(
     talk = Chat(model, sampling, system)
     if model.header.is_random:
         console.note("random weights: the answers are noise")
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A terminal that knows no emoji shows a question mark, and the answer goes on.
+        sys.stdout.reconfigure(errors="replace")
     if message is None:
         _converse(talk)
     else:

@@ -66,6 +66,8 @@ def serve(
         api_key_file=api_key_file,
     )
     server.check(header, options)
+    if warning := preflight.context_warning(header, ctx):
+        console.warn(warning)
     if options.is_open:
         console.warn(f"anybody who can reach {host}:{options.port} can use it; pass --api-key")
     if dry_run:

@@ -216,3 +216,28 @@ def test_random_weights_are_called_random(open_chat: Open, tmp_path: Path) -> No
     script = Script(overrides={"plm_edge.random": True})
     chat = open_chat(write_scripted(tmp_path / "random.gguf", script))
     assert "random weights: the answers are noise" in chat.shown()
+
+
+def test_answers_can_be_collected_while_a_person_types(
+    with_engine: dict[str, str], scripted: Path, tmp_path: Path
+) -> None:
+    command = " ".join(terminal.plm_edge("chat", str(scripted), "--threads", "1"))
+    collected = tmp_path / "answers.txt"
+    with Terminal(["/bin/sh", "-c", f"{command} > {collected}"], with_engine) as chat:
+        chat.expect(PROMPT)
+        chat.line("hello")
+        chat.expect("3 tokens")
+        chat.expect(PROMPT)
+        chat.line("/quit")
+        assert chat.wait() == 0
+    assert collected.read_text() == "One two three\n"
+
+
+def test_a_dumb_terminal_is_enough(with_engine: dict[str, str], scripted: Path) -> None:
+    command = terminal.plm_edge("chat", str(scripted), "--threads", "1")
+    with Terminal(command, {**with_engine, "TERM": "dumb"}) as chat:
+        chat.expect(PROMPT)
+        chat.line("hello")
+        chat.expect("One two three")
+        chat.line("/quit")
+        assert chat.wait() == 0

@@ -309,7 +309,7 @@ def test_random_weights_say_so_in_the_model_s_name(tmp_path: Path) -> None:
 
 
 def test_a_tool_that_fails_shows_its_last_lines(tmp_path: Path) -> None:
-    words = ["sh", "-c", "echo something went wrong; exit 3"]
+    words = ["/bin/sh", "-c", "echo something went wrong; exit 3"]
     log = tmp_path / "logs/s.log"
     with server.Server(words, dict(os.environ), OPTIONS, log) as failing:
         failing.process.wait(20)
@@ -321,7 +321,7 @@ def test_a_server_that_ignores_the_polite_request_is_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "STOP_SECONDS", 0.3)
-    words = ["sh", "-c", "trap '' TERM; echo on; while :; do sleep 0.05; done"]
+    words = ["/bin/sh", "-c", "trap '' TERM; echo on; while :; do sleep 0.05; done"]
     log = tmp_path / "s.log"
     with server.Server(words, dict(os.environ), OPTIONS, log) as stubborn:
         assert wait_for(lambda: log.read_text() == "on\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -108,6 +109,42 @@ def test_ctrl_c_ends_one_question_with_what_was_said(tmp_path: Path, built: None
 
 
 @pytest.mark.engine
+def test_a_reader_that_goes_away_ends_the_answer(tmp_path: Path, built: None) -> None:
+    script = Script((" tick", " tock"), loops=True, context_tokens=1 << 18)
+    file = write_scripted(tmp_path / "endless.gguf", script)
+    words = plm_edge("chat", str(file), "-p", "go", "--threads", "1", "--max-tokens", "250000")
+    program = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert program.stdout is not None
+    assert program.stdout.read(5) == b" tick"
+    program.stdout.close()
+    assert program.stderr is not None
+    assert b"Traceback" not in program.stderr.read()
+    program.stderr.close()
+    assert program.wait(60) == 141
+
+
+@pytest.mark.engine
+def test_a_narrow_encoding_loses_letters_not_answers(
+    tmp_path: Path, built: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    file = write_scripted(tmp_path / "m.gguf", Script(("é", "👋", "!")))
+    assert ask(file, "-p", "x").stdout == b"\xe9?!\n"
+
+
+def test_a_context_beyond_the_training_is_warned_about(model: Path) -> None:
+    shown = run(str(model), "--ctx", "5000", "--dry-run")
+    assert "--ctx 5000: the model was trained for 4096 tokens" in shown.stderr
+    assert "warning" not in run(str(model), "--ctx", "4096", "--dry-run").stderr
+
+
+def test_a_closed_stdin_is_no_crash(model: Path) -> None:
+    command = " ".join(map(shlex.quote, plm_edge("chat", str(model)))) + " <&-"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False)
+    assert (done.returncode, b"there is no stdin" in done.stderr) == (2, True)
+
+
+@pytest.mark.engine
 def test_the_engine_is_quiet_unless_asked(model: Path, built: None) -> None:
     assert b"llama_model_loader" in ask(model, "-p", "x", "--verbose").stderr
 
@@ -157,7 +194,7 @@ def test_files_that_are_no_plm_are_named(tmp_path: Path, model: Path) -> None:
         "leer.gguf": (b"", "is empty"),
         "text.gguf": (b"hello world", "not a GGUF file"),
         "cut header.gguf": (whole[:200], "ends inside its header"),
-        "cut tensors.gguf": (whole[:-100], "it is cut short"),
+        "cut tensors.gguf": (whole[:-100], "ends inside tensor 'blk.0.ffn_down.weight'"),
     }
     for name, (content, message) in contents.items():
         path = tmp_path / name

@@ -245,7 +245,7 @@ def _dequantized(data: Bytes, type_name: str, shape: Sequence[int]) -> Floats:
     kind = GGMLQuantizationType(TENSOR_TYPE_IDS[type_name])
     try:
         values = gguf.quants.dequantize(data.reshape(*shape[:-1], -1), kind)
-    except NotImplementedError as error:
+    except RuntimeError as error:  # what gguf says of a type it has no code for
         raise InputError(
             f"tensors of type {type_name} cannot be turned",
             hint="the engine runs stock layout too: use the file as it is",

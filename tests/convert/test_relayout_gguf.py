@@ -173,6 +173,20 @@ def test_a_file_in_the_layout_already_is_refused(folder: Path, tmp_path: Path) -
         convert(path, tmp_path / "again.gguf")
 
 
+def test_a_type_nobody_can_dequantize_is_named(folder: Path, tmp_path: Path) -> None:
+    path = convert(folder, tmp_path / "stock.gguf", layout="stock").target
+    header = read_header(path)
+    name = "blk.0.ffn_down.weight"
+    outputs = [
+        Output(t.name, t.shape, "q8_K" if t.name == name else t.type) for t in header.tensors
+    ]
+    layout = lay_out(header.values, outputs)
+    path.write_bytes(layout.header + bytes(layout.size_bytes - len(layout.header)))
+    with pytest.raises(InputError, match="type q8_K cannot be turned") as caught:
+        convert(path, tmp_path / "edge.gguf")
+    assert caught.value.hint == "the engine runs stock layout too: use the file as it is"
+
+
 def test_a_nan_in_a_gguf_is_named(folder: Path, tmp_path: Path) -> None:
     stock = convert(folder, tmp_path / "f32", layout="stock", type_name="f32").target
     path = in_type(stock, tmp_path / "q8", "q8_0")

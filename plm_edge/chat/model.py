@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from plm_edge.chat import preflight
 from plm_edge.chat.library import LlamaLog, load_library
 from plm_edge.chat.preflight import CacheType
-from plm_edge.chat.sampling import PENALTY_WINDOW, Sampling
+from plm_edge.chat.sampler import sampler_chain
+from plm_edge.chat.sampling import Sampling
 from plm_edge.console import Progress, no_progress
 from plm_edge.errors import InputError, PlmEdgeError
 from plm_edge.gguf_header import GgufHeader
@@ -255,32 +256,9 @@ class ChatModel:
         finally:
             self._api.llama_set_abort_callback(self._context, nothing, None)
 
-    @contextmanager
-    def sampler(self, sampling: Sampling) -> Iterator[Any]:
+    def sampler(self, sampling: Sampling) -> AbstractContextManager[Any]:
         """A chain of llama.cpp samplers for one answer."""
-        api = self._api
-        chain = api.llama_sampler_chain_init(api.llama_sampler_chain_default_params())
-        try:
-            for link in self._links(sampling):
-                api.llama_sampler_chain_add(chain, link)
-            yield chain
-        finally:
-            api.llama_sampler_free(chain)
-
-    def _links(self, sampling: Sampling) -> Iterator[Any]:
-        api = self._api
-        if sampling.repeat_penalty != 1.0:
-            yield api.llama_sampler_init_penalties(
-                self._vocab_size, PENALTY_WINDOW, sampling.repeat_penalty, 0.0, 0.0
-            )
-        if sampling.temperature == 0:
-            yield api.llama_sampler_init_greedy()
-            return
-        yield api.llama_sampler_init_top_k(sampling.top_k)
-        yield api.llama_sampler_init_top_p(sampling.top_p, 1)
-        yield api.llama_sampler_init_min_p(sampling.min_p, 1)
-        yield api.llama_sampler_init_temp(sampling.temperature)
-        yield api.llama_sampler_init_dist(sampling.seed)
+        return sampler_chain(self._api, self._vocab_size, sampling)
 
     def logits(self) -> NDArray[np.float32]:
         """The engine's own buffer of (vocab,) logits after the last token; valid until the next."""

@@ -24,7 +24,7 @@ from plm_edge.convert.relayout import HeadSplit, transposed_strips
 from plm_edge.convert.stream import Chunk, Piece
 from plm_edge.errors import InputError
 
-_PIECE_VALUES = 4 << 20
+_PIECE_VALUES = 1 << 20
 _STRIP_ROWS = 512
 
 

@@ -5,19 +5,26 @@
 #include "ggml-cpu.h"
 #include "ggml-impl.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace plm {
 
 namespace {
 
-using row_fn = void (*)(const char * row, const char * const * inputs, int64_t k, float * out);
+using rows_fn = void (*)(const char *         rows,
+                         size_t               row_size,
+                         int64_t              n_rows,
+                         const char * const * inputs,
+                         int64_t              k,
+                         float *              out,
+                         int64_t              stride);
 
-// a type with kernels of its own; row[i] takes 1 << i tokens at once
+// a type with kernels of its own; rows[i] takes 1 << i tokens at once
 struct dot_kernel {
     size_t (*input_size)(int64_t k);
     void (*prepare)(const float * x, void * input, int64_t k);
-    row_fn row[4];
+    rows_fn rows[4];
 };
 
 const dot_kernel * kernel_of(ggml_type type) {
@@ -48,16 +55,41 @@ ggml_type input_type(ggml_type type) {
     return ggml_get_type_traits_cpu(type)->vec_dot_type;
 }
 
-// up to 8 tokens as 4 + 2 + 1: the row stays in L1 between the calls
-void dot_row(const dot_kernel & kernel, const char * row, const dot_inputs & in, int64_t k, float * out) {
-    const char * rows[DOT_MAX_TOKENS];
+// rows that stay in L1 while the tokens take turns
+constexpr int64_t TURN_ROWS = 16;
+
+// up to 8 tokens as 4 + 2 + 1
+void kernel_rows(const dot_kernel &  kernel,
+                 const ggml_tensor * w,
+                 int64_t             begin,
+                 int64_t             n_rows,
+                 const dot_inputs &  in,
+                 float *             out,
+                 int64_t             stride) {
+    const char * rows = (const char *) w->data + begin * w->nb[1];
+    const char * inputs[DOT_MAX_TOKENS];
     int64_t      t = 0;
     for (int step = 3; step >= 0; step--) {
         for (const int64_t n = int64_t(1) << step; t + n <= in.n_tokens; t += n) {
             for (int64_t i = 0; i < n; i++) {
-                rows[i] = in.data + (t + i) * in.stride;
+                inputs[i] = in.data + (t + i) * in.stride;
             }
-            kernel.row[step](row, rows, k, out + t);
+            kernel.rows[step](rows, w->nb[1], n_rows, inputs, w->ne[0], out + t * stride, stride);
+        }
+    }
+}
+
+void plain_rows(const ggml_tensor * w,
+                int64_t             begin,
+                int64_t             n_rows,
+                const dot_inputs &  in,
+                float *             out,
+                int64_t             stride) {
+    const auto vec_dot = ggml_get_type_traits_cpu(w->type)->vec_dot;
+    for (int64_t r = 0; r < n_rows; r++) {
+        const char * row = (const char *) w->data + (begin + r) * w->nb[1];
+        for (int64_t t = 0; t < in.n_tokens; t++) {
+            vec_dot(w->ne[0], out + t * stride + r, 0, row, 0, in.data + t * in.stride, 0, 1);
         }
     }
 }
@@ -85,22 +117,14 @@ void dot_rows(const ggml_tensor * w,
               const dot_inputs &  inputs,
               float *             out,
               int64_t             out_stride) {
-    const dot_kernel * kernel  = kernel_of(w->type);
-    const auto         vec_dot = ggml_get_type_traits_cpu(w->type)->vec_dot;
-    const int64_t      k       = w->ne[0];
-
-    for (int64_t r = row_begin; r < row_end; r++) {
-        const char * row = (const char *) w->data + r * w->nb[1];
-        float        y[DOT_MAX_TOKENS];
-        if (kernel) {
-            dot_row(*kernel, row, inputs, k, y);
-        }
-        for (int64_t t = 0; t < inputs.n_tokens; t++) {
-            if (!kernel) {
-                vec_dot(k, &y[t], 0, row, 0, inputs.data + t * inputs.stride, 0, 1);
-            }
-            out[t * out_stride + r - row_begin] = y[t];
-        }
+    const dot_kernel * kernel = kernel_of(w->type);
+    if (!kernel) {
+        plain_rows(w, row_begin, row_end - row_begin, inputs, out, out_stride);
+        return;
+    }
+    const int64_t turn = inputs.n_tokens == 1 ? row_end - row_begin : TURN_ROWS;
+    for (int64_t r = row_begin; r < row_end; r += turn) {
+        kernel_rows(*kernel, w, r, std::min(turn, row_end - r), inputs, out + r - row_begin, out_stride);
     }
 }
 

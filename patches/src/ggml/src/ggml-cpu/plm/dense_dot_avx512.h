@@ -11,11 +11,11 @@
 #    include "dense_unpack_avx512.h"
 #    include "quants.h"
 
-#    define PLM_DOT_KERNEL(kind)                                       \
-        {                                                              \
-            kind::input_size, kind::prepare, {                         \
-                kind::row<1>, kind::row<2>, kind::row<4>, kind::row<8> \
-            }                                                          \
+#    define PLM_DOT_KERNEL(kind)                                                                                       \
+        {                                                                                                              \
+            kind::input_size, kind::prepare, {                                                                         \
+                avx512::rows_of<kind, 1>, avx512::rows_of<kind, 2>, avx512::rows_of<kind, 4>, avx512::rows_of<kind, 8> \
+            }                                                                                                          \
         }
 
 namespace plm {
@@ -24,6 +24,20 @@ namespace avx512 {
 inline __m512i dot4(__m512i acc, __m512i w_u8, __m512i x_s8) {
     return _mm512_dpbusd_epi32(acc, w_u8, x_s8);
 }
+
+// of one row and N tokens; min counts against v, for types that have mins
+template <int N> struct dot_sum {
+    __m512 v[N];
+    __m256 min[N];
+
+    float total(int t) const {
+        return _mm512_reduce_add_ps(_mm512_sub_ps(v[t], _mm512_insertf32x8(_mm512_setzero_ps(), min[t], 0)));
+    }
+};
+
+// a group of blocks: what add() takes at once, 4 blocks of Q4_0 or 2 of Q8_0
+constexpr size_t GROUP_BYTES = 4 * sizeof(block_q4_0) + 8;
+static_assert(GROUP_BYTES >= 2 * sizeof(block_q8_0), "a group must fit");
 
 // -z * (sum of each 4 neighbouring activations), one for every lane of the accumulator
 inline __m512i zero_point(int z, __m512i x_s8) {
@@ -65,38 +79,26 @@ struct dot_q4_0 {
         }
     }
 
-    template <int N> static void add_group(const block_q4_0 * w, const char * const * inputs, int64_t g, __m512 * sum) {
-        const __m512  d      = scales_q4_0(w);
-        const __m512i raw    = load4x16(w[0].qs, w[1].qs, w[2].qs, w[3].qs);
-        const __m512i nibble = _mm512_set1_epi8(0x0F);
-        const __m512i lo     = _mm512_and_si512(raw, nibble);
-        const __m512i hi     = _mm512_and_si512(_mm512_srli_epi16(raw, 4), nibble);
+    static int64_t n_whole(int64_t k) { return k / QK; }
+
+    static void load_tail(const char * row, int64_t k, char * tail) {
+        memcpy(tail, row + k / QK * 4 * sizeof(block_q4_0), k % QK / QK4_0 * sizeof(block_q4_0));
+    }
+
+    template <int N>
+    static void add(const char * row, int64_t at, const char * const * inputs, int64_t g, dot_sum<N> & sum) {
+        const block_q4_0 * w      = (const block_q4_0 *) row + 4 * at;
+        const __m512       d      = scales_q4_0(w);
+        const __m512i      raw    = load4x16(w[0].qs, w[1].qs, w[2].qs, w[3].qs);
+        const __m512i      nibble = _mm512_set1_epi8(0x0F);
+        const __m512i      lo     = _mm512_and_si512(raw, nibble);
+        const __m512i      hi     = _mm512_and_si512(_mm512_srli_epi16(raw, 4), nibble);
         for (int t = 0; t < N; t++) {
             const group & in  = ((const group *) inputs[t])[g];
             __m512i       acc = dot4(_mm512_loadu_si512(in.zero), lo, _mm512_loadu_si512(in.lo));
             acc               = dot4(acc, hi, _mm512_loadu_si512(in.hi));
             const __m512 dd   = _mm512_mul_ps(d, _mm512_loadu_ps(in.d));
-            sum[t]            = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), dd, sum[t]);
-        }
-    }
-
-    template <int N> static void row(const char * row, const char * const * inputs, int64_t k, float * out) {
-        const block_q4_0 * w = (const block_q4_0 *) row;
-        __m512             sum[N];
-        for (int t = 0; t < N; t++) {
-            sum[t] = _mm512_setzero_ps();
-        }
-        const int64_t n_full = k / QK;
-        for (int64_t g = 0; g < n_full; g++) {
-            add_group<N>(w + g * 4, inputs, g, sum);
-        }
-        if (k % QK) {
-            block_q4_0 tail[4] = {};
-            memcpy(tail, w + n_full * 4, (k % QK) / QK4_0 * sizeof(block_q4_0));
-            add_group<N>(tail, inputs, n_full, sum);
-        }
-        for (int t = 0; t < N; t++) {
-            out[t] = _mm512_reduce_add_ps(sum[t]);
+            sum.v[t]          = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), dd, sum.v[t]);
         }
     }
 };
@@ -131,8 +133,16 @@ struct dot_q8_0 {
         }
     }
 
-    template <int N> static void add_group(const block_q8_0 * w, const char * const * inputs, int64_t g, __m512 * sum) {
-        const __m256i halves =
+    static int64_t n_whole(int64_t k) { return k / QK; }
+
+    static void load_tail(const char * row, int64_t k, char * tail) {
+        memcpy(tail, row + k / QK * 2 * sizeof(block_q8_0), sizeof(block_q8_0));
+    }
+
+    template <int N>
+    static void add(const char * row, int64_t at, const char * const * inputs, int64_t g, dot_sum<N> & sum) {
+        const block_q8_0 * w = (const block_q8_0 *) row + 2 * at;
+        const __m256i      halves =
             _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_set1_epi16(w[0].d)), _mm_set1_epi16(w[1].d), 1);
         const __m512  d = _mm512_cvtph_ps(halves);
         const __m512i u = _mm512_xor_si512(load2x32(w[0].qs, w[1].qs), _mm512_set1_epi8((char) 0x80));
@@ -140,32 +150,15 @@ struct dot_q8_0 {
             const group & in  = ((const group *) inputs[t])[g];
             const __m512i acc = dot4(_mm512_loadu_si512(in.zero), u, _mm512_loadu_si512(in.q));
             const __m512  dd  = _mm512_mul_ps(d, _mm512_loadu_ps(in.d));
-            sum[t]            = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), dd, sum[t]);
-        }
-    }
-
-    template <int N> static void row(const char * row, const char * const * inputs, int64_t k, float * out) {
-        const block_q8_0 * w = (const block_q8_0 *) row;
-        __m512             sum[N];
-        for (int t = 0; t < N; t++) {
-            sum[t] = _mm512_setzero_ps();
-        }
-        const int64_t n_full = k / QK;
-        for (int64_t g = 0; g < n_full; g++) {
-            add_group<N>(w + g * 2, inputs, g, sum);
-        }
-        if (k % QK) {
-            const block_q8_0 tail[2] = { w[n_full * 2], {} };
-            add_group<N>(tail, inputs, n_full, sum);
-        }
-        for (int t = 0; t < N; t++) {
-            out[t] = _mm512_reduce_add_ps(sum[t]);
+            sum.v[t]          = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), dd, sum.v[t]);
         }
     }
 };
 
 // Q4_K: a load of 64 bytes holds sub-blocks (0, 2) in its low nibbles and (1, 3) in its high ones
 struct dot_q4_K {
+    static constexpr int QK = QK_K;
+
     struct group {
         int8_t  q[4][64];  // sub-blocks (0, 2), (1, 3), (4, 6), (5, 7)
         int32_t sums[8];   // of each sub-block, for the mins
@@ -190,57 +183,52 @@ struct dot_q4_K {
         }
     }
 
-    template <int N> static void row(const char * row, const char * const * inputs, int64_t k, float * out) {
-        const block_q4_K * w      = (const block_q4_K *) row;
+    static int64_t n_whole(int64_t k) { return k / QK_K; }
+
+    static void load_tail(const char *, int64_t, char *) {}
+
+    template <int N>
+    static void add(const char * row, int64_t at, const char * const * inputs, int64_t g, dot_sum<N> & sum) {
+        const block_q4_K & w      = ((const block_q4_K *) row)[at];
         const __m512i      nibble = _mm512_set1_epi8(0x0F);
         const __m512i      pick   = _mm512_set_epi32(2, 2, 2, 2, 2, 2, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0);
         const __m512i      step   = _mm512_set1_epi32(1);
 
-        __m512 sum[N];
-        __m256 min[N];
-        for (int t = 0; t < N; t++) {
-            sum[t] = _mm512_setzero_ps();
-            min[t] = _mm256_setzero_ps();
-        }
-        for (int64_t g = 0; g < k / QK_K; g++) {
-            uint8_t scales[8];
-            uint8_t mins[8];
-            unpack_scales_q4_K(w[g].scales, scales, mins);
-            const __m512i sc = _mm512_castsi256_si512(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *) scales)));
-            const __m256i mn = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *) mins));
+        uint8_t scales[8];
+        uint8_t mins[8];
+        unpack_scales_q4_K(w.scales, scales, mins);
+        const __m512i sc = _mm512_castsi256_si512(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *) scales)));
+        const __m256i mn = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *) mins));
 
-            __m512i u[4];
-            __m512i s[4];
-            for (int h = 0; h < 2; h++) {
-                const __m512i raw = _mm512_loadu_si512(w[g].qs + h * 64);
-                const __m512i idx = _mm512_add_epi32(pick, _mm512_set1_epi32(4 * h));
-                u[2 * h]          = _mm512_and_si512(raw, nibble);
-                u[2 * h + 1]      = _mm512_and_si512(_mm512_srli_epi16(raw, 4), nibble);
-                s[2 * h]          = _mm512_permutexvar_epi32(idx, sc);
-                s[2 * h + 1]      = _mm512_permutexvar_epi32(_mm512_add_epi32(idx, step), sc);
-            }
-            const float d    = GGML_CPU_COMPUTE_FP16_TO_FP32(w[g].d);
-            const float dmin = GGML_CPU_COMPUTE_FP16_TO_FP32(w[g].dmin);
-            for (int t = 0; t < N; t++) {
-                const group & in  = ((const group *) inputs[t])[g];
-                __m512i       acc = _mm512_setzero_si512();
-                for (int i = 0; i < 4; i++) {
-                    const __m512i part = dot4(_mm512_setzero_si512(), u[i], _mm512_loadu_si512(in.q[i]));
-                    acc                = _mm512_add_epi32(acc, _mm512_mullo_epi32(part, s[i]));
-                }
-                const __m256i m = _mm256_mullo_epi32(mn, _mm256_loadu_si256((const __m256i *) in.sums));
-                sum[t]          = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_set1_ps(d * in.d), sum[t]);
-                min[t]          = _mm256_fmadd_ps(_mm256_cvtepi32_ps(m), _mm256_set1_ps(dmin * in.d), min[t]);
-            }
+        __m512i u[4];
+        __m512i s[4];
+        for (int h = 0; h < 2; h++) {
+            const __m512i raw = _mm512_loadu_si512(w.qs + h * 64);
+            const __m512i idx = _mm512_add_epi32(pick, _mm512_set1_epi32(4 * h));
+            u[2 * h]          = _mm512_and_si512(raw, nibble);
+            u[2 * h + 1]      = _mm512_and_si512(_mm512_srli_epi16(raw, 4), nibble);
+            s[2 * h]          = _mm512_permutexvar_epi32(idx, sc);
+            s[2 * h + 1]      = _mm512_permutexvar_epi32(_mm512_add_epi32(idx, step), sc);
         }
+        const float d    = GGML_CPU_COMPUTE_FP16_TO_FP32(w.d);
+        const float dmin = GGML_CPU_COMPUTE_FP16_TO_FP32(w.dmin);
         for (int t = 0; t < N; t++) {
-            const __m512 m = _mm512_insertf32x8(_mm512_setzero_ps(), min[t], 0);
-            out[t]         = _mm512_reduce_add_ps(_mm512_sub_ps(sum[t], m));
+            const group & in  = ((const group *) inputs[t])[g];
+            __m512i       acc = _mm512_setzero_si512();
+            for (int i = 0; i < 4; i++) {
+                const __m512i part = dot4(_mm512_setzero_si512(), u[i], _mm512_loadu_si512(in.q[i]));
+                acc                = _mm512_add_epi32(acc, _mm512_mullo_epi32(part, s[i]));
+            }
+            const __m256i m = _mm256_mullo_epi32(mn, _mm256_loadu_si256((const __m256i *) in.sums));
+            sum.v[t]        = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_set1_ps(d * in.d), sum.v[t]);
+            sum.min[t]      = _mm256_fmadd_ps(_mm256_cvtepi32_ps(m), _mm256_set1_ps(dmin * in.d), sum.min[t]);
         }
     }
 };
 
 struct dot_q6_K {
+    static constexpr int QK = QK_K;
+
     struct group {
         int8_t  q[4][64];
         int32_t zero[4][16];
@@ -263,39 +251,63 @@ struct dot_q6_K {
         }
     }
 
-    template <int N> static void row(const char * row, const char * const * inputs, int64_t k, float * out) {
-        const block_q6_K * w    = (const block_q6_K *) row;
-        const __m512i      pick = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    static int64_t n_whole(int64_t k) { return k / QK_K; }
 
-        __m512 sum[N];
-        for (int t = 0; t < N; t++) {
-            sum[t] = _mm512_setzero_ps();
+    static void load_tail(const char *, int64_t, char *) {}
+
+    template <int N>
+    static void add(const char * row, int64_t at, const char * const * inputs, int64_t g, dot_sum<N> & sum) {
+        const block_q6_K & w    = ((const block_q6_K *) row)[at];
+        const __m512i      pick = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+        const __m512i      sc   = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *) w.scales));
+
+        __m512i u[4];
+        __m512i s[4];
+        unpack_q6_K(w.ql, w.qh, u);
+        unpack_q6_K(w.ql + 64, w.qh + 32, u + 2);
+        for (int i = 0; i < 4; i++) {
+            s[i] = _mm512_permutexvar_epi32(_mm512_add_epi32(pick, _mm512_set1_epi32(4 * i)), sc);
         }
-        for (int64_t g = 0; g < k / QK_K; g++) {
-            const __m512i sc = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *) w[g].scales));
-            __m512i       u[4];
-            __m512i       s[4];
-            unpack_q6_K(w[g].ql, w[g].qh, u);
-            unpack_q6_K(w[g].ql + 64, w[g].qh + 32, u + 2);
+        const float d = GGML_CPU_COMPUTE_FP16_TO_FP32(w.d);
+        for (int t = 0; t < N; t++) {
+            const group & in  = ((const group *) inputs[t])[g];
+            __m512i       acc = _mm512_setzero_si512();
             for (int i = 0; i < 4; i++) {
-                s[i] = _mm512_permutexvar_epi32(_mm512_add_epi32(pick, _mm512_set1_epi32(4 * i)), sc);
+                const __m512i part = dot4(_mm512_loadu_si512(in.zero[i]), u[i], _mm512_loadu_si512(in.q[i]));
+                acc                = _mm512_add_epi32(acc, _mm512_mullo_epi32(part, s[i]));
             }
-            const float d = GGML_CPU_COMPUTE_FP16_TO_FP32(w[g].d);
-            for (int t = 0; t < N; t++) {
-                const group & in  = ((const group *) inputs[t])[g];
-                __m512i       acc = _mm512_setzero_si512();
-                for (int i = 0; i < 4; i++) {
-                    const __m512i part = dot4(_mm512_loadu_si512(in.zero[i]), u[i], _mm512_loadu_si512(in.q[i]));
-                    acc                = _mm512_add_epi32(acc, _mm512_mullo_epi32(part, s[i]));
-                }
-                sum[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_set1_ps(d * in.d), sum[t]);
-            }
-        }
-        for (int t = 0; t < N; t++) {
-            out[t] = _mm512_reduce_add_ps(sum[t]);
+            sum.v[t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), _mm512_set1_ps(d * in.d), sum.v[t]);
         }
     }
 };
+
+// out[t * stride + r]. One row after the other: several at a time share the loads of the activations but make as
+// many streams, which the hardware prefetchers do not follow (2026-11, Zen 5: 4 rows halve the speed).
+template <typename K, int N>
+void rows_of(const char *         rows,
+             size_t               row_size,
+             int64_t              n_rows,
+             const char * const * inputs,
+             int64_t              k,
+             float *              out,
+             int64_t              stride) {
+    const int64_t n_whole = K::n_whole(k);
+    for (int64_t r = 0; r < n_rows; r++) {
+        const char * row = rows + r * row_size;
+        dot_sum<N>   sum = {};
+        for (int64_t g = 0; g < n_whole; g++) {
+            K::template add<N>(row, g, inputs, g, sum);
+        }
+        if (n_whole * K::QK < k) {
+            char tail[GROUP_BYTES] = {};
+            K::load_tail(row, k, tail);
+            K::template add<N>(tail, 0, inputs, n_whole, sum);
+        }
+        for (int t = 0; t < N; t++) {
+            out[t * stride + r] = sum.total(t);
+        }
+    }
+}
 
 }  // namespace avx512
 }  // namespace plm

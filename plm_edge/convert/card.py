@@ -6,6 +6,7 @@ goes in is checked first, since the library takes every file for well formed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def _check_card(path: Path) -> None:
 
 
 def _load(folder: Path, parameters: int) -> Any:
+    # Its remarks would go to stderr; what matters among them is an error here.
+    logging.getLogger("metadata").addHandler(logging.NullHandler())
     try:
         return gguf.Metadata.load(None, folder.resolve(), None, parameters)
     except (TypeError, ValueError, AttributeError, KeyError, yaml.YAMLError) as error:

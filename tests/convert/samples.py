@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import shutil
 import tempfile
@@ -19,8 +20,8 @@ from plm_edge.shape import PlmShape
 TINY = SHAPES["tiny"]
 
 
-# Removed when the process ends.
 _PLACE = tempfile.TemporaryDirectory(prefix="plm-edge-samples-")
+atexit.register(_PLACE.cleanup)
 
 
 @cache

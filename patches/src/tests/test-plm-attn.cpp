@@ -124,7 +124,8 @@ void test_head_matvec(ggml_type type, int64_t k, int64_t m, int64_t n_tokens, in
             worst             = std::fmax(worst, relative_error(got, want.data(), m));
         }
     }
-    report(name, worst, 2e-6);
+    // with SDOT the vector is rounded to 15 bits per block of 32
+    report(name, worst, ggml_cpu_has_dotprod() ? 2e-4 : 2e-6);
 }
 
 //
@@ -317,7 +318,7 @@ void test_latent_attn(const attn_case & c) {
 
     // the reference is slow: look at every pair when there are few, else at a spread of them
     const int64_t       n_pairs = n_tokens * c.n_head;
-    const int64_t       step    = n_pairs * c.n_kv > 400000 ? 1 + n_pairs * c.n_kv / 400000 : 1;
+    const int64_t       step    = n_pairs * c.n_kv > 50000 ? 1 + n_pairs * c.n_kv / 50000 : 1;
     double              worst   = 0.0;
     std::vector<double> want(c.v);
     for (int64_t i = n_pairs - 1; i >= 0; i -= step) {
@@ -333,7 +334,7 @@ void test_latent_attn(const attn_case & c) {
 // ARM's fp16 multiply-add rounds the sums as well.
 double limit_of(const attn_case & c) {
     if (c.cache == GGML_TYPE_F32) {
-        return 1e-5 * c.sharpness;
+        return 1e-5 * c.sharpness * (c.outlier > 1.0f ? 10.0 : 1.0);
     }
     const double arithmetic = ggml_cpu_has_fp16_va() ? 4.0 : 1.0;
     return arithmetic * (c.outlier > 1.0f ? 5e-2 : c.sharpness > 1.0f ? 1e-2 : 1e-3);
@@ -370,13 +371,13 @@ void test_attention() {
     }
     for (int64_t n_stream : { 2, 3, 7 }) {
         each(with([&](attn_case & c) { c.n_stream = n_stream, c.n_tps = 2, c.n_kv = 190; }));
-        each(with([&](attn_case & c) { c.n_stream = n_stream, c.n_tps = 12, c.n_kv = 190; }));
+        each(with([&](attn_case & c) { c.n_stream = n_stream, c.n_tps = 70, c.n_kv = 190; }));
     }
     for (int64_t n_head : { 1, 3, 8, 12, 20, 32 }) {
         each(with([&](attn_case & c) { c.n_head = n_head, c.n_kv = 130; }));
-        each(with([&](attn_case & c) { c.n_head = n_head, c.n_tps = 17, c.n_kv = 130; }));
+        each(with([&](attn_case & c) { c.n_head = n_head, c.n_tps = 65, c.n_kv = 130; }));
     }
-    for (int64_t n_tps : { 1, 3, 19 }) {
+    for (int64_t n_tps : { 1, 3, 67 }) {
         each(with(
             [&](attn_case & c) { c.rank = 32, c.rope = 32, c.nope = 32, c.v = 32, c.n_tps = n_tps, c.n_kv = 70; }));
         each(with([&](attn_case & c) {
@@ -390,7 +391,7 @@ void test_attention() {
         each(with([&](attn_case & c) { c.outlier = 50.0f, c.n_tps = n_tps, c.n_kv = 500; }));
     }
     each(with([&](attn_case & c) { c.n_tps = 300, c.n_kv = 1100; }));
-    test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.n_tps = 20, c.limit = limit_of(c); }));
+    test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.n_tps = 90, c.limit = limit_of(c); }));
     test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.limit = limit_of(c); }));
     test_latent_attn(with([&](attn_case & c) { c.magnitude = 1e-30f, c.cache = GGML_TYPE_F32, c.limit = 1e-5; }));
 
@@ -401,7 +402,7 @@ void test_attention() {
             c.weights = type;
             c.threads = threads;
             c.limit   = limit_of(c);
-            for (int64_t n_tps : { 1, 2, 20 }) {
+            for (int64_t n_tps : { 1, 2, 80 }) {
                 c.n_tps = n_tps;
                 c.trans = true;
                 test_latent_attn(c);

@@ -80,6 +80,92 @@ template <class block> void expand(const block * b, int64_t n_blocks, float * y)
     }
 }
 
+#if defined(__ARM_FEATURE_DOTPROD)
+
+// 32 values in 15 bits, scale * (128 hi + lo): two SDOTs are a quarter of the instructions of a detour
+// through floats
+struct fixed_block {
+    int8_t hi[32];
+    int8_t lo[32];
+    float  scale;
+};
+
+static_assert(sizeof(fixed_block) <= 32 * sizeof(float), "it takes the place of a row of floats");
+
+void to_fixed(const float * x, int64_t n, fixed_block * y) {
+    constexpr int most = 127 * 128;
+    for (int64_t i = 0; i < n / 32; i++, x += 32, y++) {
+        float32x4_t max = vdupq_n_f32(1e-30f);
+        for (int j = 0; j < 32; j += 4) {
+            max = vmaxq_f32(max, vabsq_f32(vld1q_f32(x + j)));
+        }
+        y->scale           = vmaxvq_f32(max) / most;
+        const float factor = 1.0f / y->scale;
+        for (int j = 0; j < 32; j += 8) {
+            const int32x4_t a  = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + j), factor));
+            const int32x4_t b  = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + j + 4), factor));
+            const int16x8_t v  = vcombine_s16(vqmovn_s32(a), vqmovn_s32(b));
+            const int16x8_t hi = vrshrq_n_s16(v, 7);
+            vst1_s8(y->hi + j, vmovn_s16(hi));
+            vst1_s8(y->lo + j, vmovn_s16(vsubq_s16(v, vshlq_n_s16(hi, 7))));
+        }
+    }
+}
+
+int8x16x2_t weights_of(const block_q8_0 & b) {
+    return {
+        { vld1q_s8(b.qs), vld1q_s8(b.qs + 16) }
+    };
+}
+
+int8x16x2_t weights_of(const block_q4_0 & b) {
+    const uint8x16_t v = vld1q_u8(b.qs);
+    const int8x16_t  c = vdupq_n_s8(8);
+    return {
+        { vsubq_s8(vreinterpretq_s8_u8(vandq_u8(v, vdupq_n_u8(15))), c),
+         vsubq_s8(vreinterpretq_s8_u8(vshrq_n_u8(v, 4)), c) }
+    };
+}
+
+template <int N, class block>
+void dot_rows(const char * rows, size_t stride, int64_t n, const fixed_block * x, float * y) {
+    float32x4_t sum[N];
+    unroll<N>([&](auto r) { sum[r] = vdupq_n_f32(0.0f); });
+    for (int64_t i = 0; i < n / 32; i++, x++) {
+        const int8x16x2_t hi = {
+            { vld1q_s8(x->hi), vld1q_s8(x->hi + 16) }
+        };
+        const int8x16x2_t lo = {
+            { vld1q_s8(x->lo), vld1q_s8(x->lo + 16) }
+        };
+        unroll<N>([&](auto r) {
+            const block &     b    = ((const block *) (rows + r * stride))[i];
+            const int8x16x2_t w    = weights_of(b);
+            const int32x4_t   zero = vdupq_n_s32(0);
+            const int32x4_t   h    = vdotq_s32(vdotq_s32(zero, w.val[0], hi.val[0]), w.val[1], hi.val[1]);
+            const int32x4_t   l    = vdotq_s32(vdotq_s32(zero, w.val[0], lo.val[0]), w.val[1], lo.val[1]);
+            const int32x4_t   dot  = vaddq_s32(l, vshlq_n_s32(h, 7));
+            sum[r]                 = vfmaq_n_f32(sum[r], vcvtq_f32_s32(dot), GGML_CPU_FP16_TO_FP32(b.d) * x->scale);
+        });
+    }
+    unroll<N>([&](auto r) { y[r] = vaddvq_f32(sum[r]); });
+}
+
+template <class block>
+void dot_all_rows(const char * rows, size_t stride, int64_t n_rows, int64_t n, const float * x, float * y, void * tmp) {
+    fixed_block * fixed = (fixed_block *) tmp;
+    to_fixed(x, n, fixed);
+    int64_t r = 0;
+    for (; r + 4 <= n_rows; r += 4) {
+        dot_rows<4, block>(rows + r * stride, stride, n, fixed, y + r);
+    }
+    for (; r < n_rows; r++) {
+        dot_rows<1, block>(rows + r * stride, stride, n, fixed, y + r);
+    }
+}
+
+#else
+
 // rows that share the loads of x and hide each other's latency; measured on Zen 5, 2026-11: 4.6 -> 3.3 ms for Q4_0,
 // a loss for Q8_0, whose expansion keeps the ports busy alone
 template <class block> constexpr int DOT_ROWS             = 1;
@@ -104,7 +190,13 @@ template <int N, class block> void dot_rows(const char * rows, size_t stride, in
 }
 
 template <class block>
-void dot_all_rows(const char * rows, size_t stride, int64_t n_rows, int64_t n, const float * x, float * y) {
+void dot_all_rows(const char *  rows,
+                  size_t        stride,
+                  int64_t       n_rows,
+                  int64_t       n,
+                  const float * x,
+                  float *       y,
+                  void * /* tmp */) {
     int64_t r = 0;
     for (; r + DOT_ROWS<block> <= n_rows; r += DOT_ROWS<block>) {
         dot_rows<DOT_ROWS<block>, block>(rows + r * stride, stride, n, x, y + r);
@@ -113,6 +205,8 @@ void dot_all_rows(const char * rows, size_t stride, int64_t n_rows, int64_t n, c
         dot_rows<1, block>(rows + r * stride, stride, n, x, y + r);
     }
 }
+
+#endif
 
 // the 6-bit scale and min of sub-block j of 8
 void scale_min(const uint8_t * s, int j, int & scale, int & min) {
@@ -224,7 +318,7 @@ void head_dot_rows(const ggml_tensor * w,
     const char *  data = (const char *) w->data + head * w->nb[2];
     if (n_tokens == 1 && (w->type == GGML_TYPE_Q8_0 || w->type == GGML_TYPE_Q4_0)) {
         const auto f = w->type == GGML_TYPE_Q8_0 ? dot_all_rows<block_q8_0> : dot_all_rows<block_q4_0>;
-        f(data + begin * w->nb[1], w->nb[1], end - begin, n, x, y.data);
+        f(data + begin * w->nb[1], w->nb[1], end - begin, n, x, y.data, tmp);
         return;
     }
     for (int64_t r = begin; r < end; r++) {

@@ -39,6 +39,11 @@ static inline vf vf_from_i8(const int8_t * p) {
     return (vf) _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *) p)));
 #elif defined(__AVX2__)
     return (vf) _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *) p)));
+#elif defined(__aarch64__)
+    uint32_t four;
+    memcpy(&four, p, sizeof(four));
+    const int16x8_t wide = vmovl_s8(vreinterpret_s8_u32(vdup_n_u32(four)));
+    return (vf) vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide)));
 #else
     vf v;
     for (int i = 0; i < VW; i++) {

@@ -134,9 +134,12 @@ llama_memory_i * llama_model_plm_latent::create_latent_memory(const llama_memory
                    ggml_type_name(params.type_k), (int) block, hparams.n_lora_kv, hparams.n_rot()));
     }
 
-    return new llama_kv_cache(*this, hparams_latent, params.type_k, params.type_v, !cparams.flash_attn,
-                              cparams.offload_kqv, cparams.kv_unified, cparams.n_ctx_seq, cparams.n_seq_max, 1,
-                              hparams.n_swa, hparams.swa_type, nullptr, nullptr, nullptr, nullptr);
+    // there is no V to transpose; a state saved with flash attention off then loads with it on
+    const bool v_trans = false;
+
+    return new llama_kv_cache(*this, hparams_latent, params.type_k, params.type_v, v_trans, cparams.offload_kqv,
+                              cparams.kv_unified, cparams.n_ctx_seq, cparams.n_seq_max, 1, hparams.n_swa,
+                              hparams.swa_type, nullptr, nullptr, nullptr, nullptr);
 }
 
 std::unique_ptr<llm_graph_context> llama_model_plm_latent::build_arch_graph(const llm_graph_params & params) const {

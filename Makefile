@@ -1,5 +1,5 @@
 # Two commands, nothing before them: `make demo` and `make test`. The rest serves those who change things.
-.PHONY: help demo test check bench docs format setup clean nano sanitize
+.PHONY: help demo test test-ui check bench docs format setup clean
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
@@ -21,12 +21,17 @@ demo: setup ## convert, quantize, benchmark beside stock llama.cpp and chat, on 
 
 test: setup ## everything: both engines, the suite, and a part of it again from the installed wheel
 	@echo "test: engines (first time 6 to 12 minutes on 2 cores, then cached)"
-	@$(BIN)/plm-edge engine build --tests
 	@$(BIN)/plm-edge engine build --stock
+	@$(BIN)/plm-edge engine build --tests
+	@echo "test: the engine's own tests: upstream's of the architecture, ours of the kernels (about a minute)"
+	@$(BIN)/plm-edge engine test
 	@echo "test: suite (about 5 minutes)"
 	@$(PYTEST) -q
 	@echo "test: the wheel in a clean environment (about a minute)"
 	@sh scripts/test-wheel.sh
+
+test-ui: setup ## the chat's web page in headless Chromium (needs chromium, chromium-driver, npm)
+	@$(PYTEST) -q -m slow tests/commands/test_serve.py
 
 check: setup ## ruff, mypy --strict, clang-format, docs are current
 	@$(BIN)/ruff check .

@@ -27,14 +27,15 @@ struct axpy_q4_0 {
         const block_q4_0 * w      = (const block_q4_0 *) src;
         // permutexvar looks at the low 4 bits of a lane only: a nibble needs no mask
         const __m512       values = _mm512_set_ps(7, 6, 5, 4, 3, 2, 1, 0, -1, -2, -3, -4, -5, -6, -7, -8);
-        const __m512       d      = _mm512_mul_ps(scales_q4_0(w), _mm512_set1_ps(a));
-        const __m512       ds[4]  = { _mm512_shuffle_f32x4(d, d, 0x00), _mm512_shuffle_f32x4(d, d, 0x55),
-                                      _mm512_shuffle_f32x4(d, d, 0xAA), _mm512_shuffle_f32x4(d, d, 0xFF) };
+        // scales go through memory: a broadcast that a load does leaves the shuffle ports to the values
+        alignas(64) float  d[16];
+        _mm512_store_ps(d, _mm512_mul_ps(scales_q4_0(w), _mm512_set1_ps(a)));
         for (int b = 0; b < 4; b++) {
-            const __m512i q = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *) w[b].qs));
-            acc[2 * b]      = _mm512_fmadd_ps(_mm512_permutexvar_ps(q, values), ds[b], acc[2 * b]);
-            acc[2 * b + 1] =
-                _mm512_fmadd_ps(_mm512_permutexvar_ps(_mm512_srli_epi32(q, 4), values), ds[b], acc[2 * b + 1]);
+            const __m512i q    = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *) w[b].qs));
+            const __m512  low  = _mm512_permutexvar_ps(q, values);
+            const __m512  high = _mm512_permutexvar_ps(_mm512_srli_epi32(q, 4), values);
+            acc[2 * b]         = _mm512_fmadd_ps(low, _mm512_set1_ps(d[4 * b]), acc[2 * b]);
+            acc[2 * b + 1]     = _mm512_fmadd_ps(high, _mm512_set1_ps(d[4 * b]), acc[2 * b + 1]);
         }
     }
 };
@@ -140,6 +141,7 @@ int64_t axpy_tiles(size_t tile_size, const axpy_rows & rows, const axpy_rows & n
     constexpr int REGS = K::TILE / 16;
 
     const int64_t n_tiles = n / K::TILE;
+    const int64_t n_lines = (n_tiles * tile_size + 63) / 64;
     for (int64_t i = 0; i < n_tiles; i++) {
         float * y = acc + i * K::TILE;
         __m512  v[REGS];
@@ -150,8 +152,8 @@ int64_t axpy_tiles(size_t tile_size, const axpy_rows & rows, const axpy_rows & n
             K::add(rows.row[r] + i * tile_size, rows.scale[r], v);
         }
         for (int r = 0; r < next.n; r++) {
-            for (size_t b = 0; b < tile_size; b += 64) {
-                _mm_prefetch(next.row[r] + i * tile_size + b, _MM_HINT_T0);
+            for (int64_t l = i * n_lines / n_tiles; l < (i + 1) * n_lines / n_tiles; l++) {
+                _mm_prefetch(next.row[r] + l * 64, _MM_HINT_T0);
             }
         }
         for (int j = 0; j < REGS; j++) {

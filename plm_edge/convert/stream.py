@@ -50,8 +50,9 @@ def write_file(
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     try:
+        # The disk is asked for all of it at once: too little shows now, and it lies in one piece.
+        os.posix_fallocate(handle, 0, layout.size_bytes)
         _write_all(handle, memoryview(layout.header), 0)
-        os.ftruncate(handle, layout.size_bytes)
         checksums = _run(handle, pieces, progress)
         if verify:
             _read_back(handle, path, checksums)

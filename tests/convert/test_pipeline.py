@@ -202,17 +202,17 @@ def test_every_flipped_byte_of_the_small_files_is_an_answer(folder: Path, tmp_pa
 
 @pytest.mark.slow
 def test_memory_stays_bounded_and_files_are_not_mapped(tmp_path: Path) -> None:
-    """A checkpoint of 1.1 GB: the peak of a process, anonymous and file-backed, below 600 MB."""
+    """A checkpoint of 1.1 GB: the peak of a process, anonymous and file-backed, below 300 MB."""
     from plm_edge.convert.synth import write_checkpoint
 
     big = replace(PlmShape(), num_hidden_layers=4)
     write_checkpoint(tmp_path / "big", big, dtype="bf16")
     script = (
-        "import resource, sys; from pathlib import Path\n"
-        "from plm_edge.convert.pipeline import convert\n"
+        "import sys; from pathlib import Path; from plm_edge.convert.pipeline import convert\n"
         "convert(Path(sys.argv[1]), Path(sys.argv[2]), type_name='q8_0')\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        "status = Path('/proc/self/status').read_text()\n"  # ru_maxrss would count our parent
+        "print(status.split('VmHWM:')[1].split()[0])\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "big"), str(tmp_path / "big.gguf")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
-    assert int(done.stdout) < 600_000, done.stderr
+    assert int(done.stdout) < 300_000, done.stderr

@@ -77,7 +77,9 @@ GGML_API struct ggml_tensor * ggml_plm_head_matvec(struct ggml_context * ctx,
 //   w  {k, m}        any type with a CPU vec_dot
 //   x  {k, n_tokens} f32, rows contiguous
 //   -> {m, n_tokens} f32
-GGML_API struct ggml_tensor * ggml_plm_mul_mat(struct ggml_context * ctx, struct ggml_tensor * w, struct ggml_tensor * x);
+GGML_API struct ggml_tensor * ggml_plm_mul_mat(struct ggml_context * ctx,
+                                               struct ggml_tensor *  w,
+                                               struct ggml_tensor *  x);
 
 #ifdef __cplusplus
 }

@@ -45,7 +45,7 @@ struct llama_model_plm_latent : public llama_model_base {
 
     std::unique_ptr<llm_graph_context> build_arch_graph(const llm_graph_params & params) const override;
 
-  private:
+private:
     int mul_mat_flags(const LLM_TN_IMPL & name);
 
     std::set<ggml_type> plm_mul_mat_types;

@@ -124,23 +124,29 @@ void put_bytes(const uint8_t * const * rows, size_t offset, W & out, int step, i
 }
 
 // half a stripe: 16 rows; rows past the end repeat the last one, what they give is never stored
-struct row_pointers {
+struct half_rows {
     const uint8_t * p[16];
 
-    row_pointers(const char * rows, size_t row_size, int64_t n, int64_t first) {
+    half_rows(const char * rows, size_t row_size, int64_t n, int64_t first) {
         for (int64_t i = 0; i < 16; i++) {
             p[i] = (const uint8_t *) rows + std::min(first + i, n - 1) * row_size;
         }
     }
-};
 
-inline __m512 half_scales(const uint8_t * const * rows, size_t offset) {
-    alignas(32) uint16_t d[16];
-    for (int i = 0; i < 16; i++) {
-        memcpy(&d[i], rows[i] + offset, sizeof(d[i]));
+    short half_at(int i, size_t at) const {
+        short h;
+        memcpy(&h, p[i] + at, sizeof(h));
+        return h;
     }
-    return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *) d));
-}
+
+    // the fp16 scales that lie `at` bytes into the rows; inserted one by one, a gather measured slower
+    __m512 scales(size_t at) const {
+        return _mm512_cvtph_ps(_mm256_set_epi16(half_at(15, at), half_at(14, at), half_at(13, at), half_at(12, at),
+                                                half_at(11, at), half_at(10, at), half_at(9, at), half_at(8, at),
+                                                half_at(7, at), half_at(6, at), half_at(5, at), half_at(4, at),
+                                                half_at(3, at), half_at(2, at), half_at(1, at), half_at(0, at)));
+    }
+};
 
 // one stripe of rows against one tile of tokens
 template <int SUB, bool MIN>
@@ -214,8 +220,8 @@ template <typename Q, int SUB, bool MIN> struct gemm_of {
             W *     w    = (W *) ((char *) scratch + r / GEMM_STRIPE * stripe_size(k));
             float * mins = (float *) (w + k / GEMM_BLOCK);
             for (int half = 0; half < 2; half++) {
-                const row_pointers p(rows, row_size, n, r + 16 * half);
-                Q::pack_half(p.p, k, half, w, mins);
+                const half_rows half_stripe(rows, row_size, n, r + 16 * half);
+                Q::pack_half(half_stripe, k, half, w, mins);
             }
         }
     }
@@ -249,11 +255,11 @@ struct gemm_q4_0 : gemm_of<gemm_q4_0, 32, false> {
         pack_inputs_q8_0(x, n_tokens, k, 8, (X *) out);
     }
 
-    static void pack_half(const uint8_t * const * rows, int64_t k, int half, W * w, float *) {
+    static void pack_half(const half_rows & rows, int64_t k, int half, W * w, float *) {
         for (int64_t b = 0; b < k / QK4_0; b++) {
             const size_t at = b * sizeof(block_q4_0);
-            put_nibbles(rows, at + offsetof(block_q4_0, qs), w[b], 0, w[b], 4, half);
-            _mm512_store_ps(w[b].d[0] + 16 * half, half_scales(rows, at));
+            put_nibbles(rows.p, at + offsetof(block_q4_0, qs), w[b], 0, w[b], 4, half);
+            _mm512_store_ps(w[b].d[0] + 16 * half, rows.scales(at));
         }
     }
 };
@@ -263,12 +269,12 @@ struct gemm_q8_0 : gemm_of<gemm_q8_0, 32, false> {
         pack_inputs_q8_0(x, n_tokens, k, 128, (X *) out);
     }
 
-    static void pack_half(const uint8_t * const * rows, int64_t k, int half, W * w, float *) {
+    static void pack_half(const half_rows & rows, int64_t k, int half, W * w, float *) {
         for (int64_t b = 0; b < k / QK8_0; b++) {
             const size_t at = b * sizeof(block_q8_0);
-            put_bytes(rows, at + offsetof(block_q8_0, qs), w[b], 0, half, 0x80);
-            put_bytes(rows, at + offsetof(block_q8_0, qs) + 16, w[b], 4, half, 0x80);
-            _mm512_store_ps(w[b].d[0] + 16 * half, half_scales(rows, at));
+            put_bytes(rows.p, at + offsetof(block_q8_0, qs), w[b], 0, half, 0x80);
+            put_bytes(rows.p, at + offsetof(block_q8_0, qs) + 16, w[b], 4, half, 0x80);
+            _mm512_store_ps(w[b].d[0] + 16 * half, rows.scales(at));
         }
     }
 };
@@ -278,17 +284,17 @@ struct gemm_q4_K : gemm_of<gemm_q4_K, 32, true> {
         pack_inputs_q8_K(x, n_tokens, k, 0, (X *) out);
     }
 
-    static void pack_half(const uint8_t * const * rows, int64_t k, int half, W * w, float * mins) {
+    static void pack_half(const half_rows & rows, int64_t k, int half, W * w, float * mins) {
         for (int64_t g = 0; g < k / QK_K; g++) {
             const size_t at = g * sizeof(block_q4_K);
             W *          wg = w + g * 8;
             for (int j = 0; j < 8; j++) {  // 16 bytes: half of the columns of sub-blocks 2 * (j / 2) and the next
                 const int step = j % 2 * 4;
-                put_nibbles(rows, at + offsetof(block_q4_K, qs) + 16 * j, wg[j / 2 * 2], step, wg[j / 2 * 2 + 1], step,
-                            half);
+                put_nibbles(rows.p, at + offsetof(block_q4_K, qs) + 16 * j, wg[j / 2 * 2], step, wg[j / 2 * 2 + 1],
+                            step, half);
             }
             for (int i = 0; i < 16; i++) {
-                const block_q4_K & block = *(const block_q4_K *) (rows[i] + at);
+                const block_q4_K & block = *(const block_q4_K *) (rows.p[i] + at);
                 uint8_t            sc[8];
                 uint8_t            mn[8];
                 unpack_scales_q4_K(block.scales, sc, mn);
@@ -308,7 +314,7 @@ struct gemm_q6_K : gemm_of<gemm_q6_K, 16, false> {
         pack_inputs_q8_K(x, n_tokens, k, 32, (X *) out);
     }
 
-    static void pack_half(const uint8_t * const * rows, int64_t k, int half, W * w, float *) {
+    static void pack_half(const half_rows & rows, int64_t k, int half, W * w, float *) {
         alignas(64) uint8_t bytes[16][QK_K];
         const uint8_t *     p[16];
         for (int i = 0; i < 16; i++) {
@@ -317,7 +323,7 @@ struct gemm_q6_K : gemm_of<gemm_q6_K, 16, false> {
         for (int64_t g = 0; g < k / QK_K; g++) {
             W * wg = w + g * 8;
             for (int i = 0; i < 16; i++) {
-                const block_q6_K & block = *(const block_q6_K *) (rows[i] + g * sizeof(block_q6_K));
+                const block_q6_K & block = *(const block_q6_K *) (rows.p[i] + g * sizeof(block_q6_K));
                 __m512i            u[4];
                 unpack_q6_K(block.ql, block.qh, u);
                 unpack_q6_K(block.ql + 64, block.qh + 32, u + 2);

@@ -62,7 +62,7 @@ def test_weights_become_upstreams_bytes(
     assert np.array_equal(encode(raw, source, target), upstreams(raw, source, target))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     arrays.arrays(
         np.float32,

@@ -100,7 +100,7 @@ JUNK = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(changes=st.dictionaries(st.sampled_from([*CONFIG, "rope_parameters"]), JUNK, max_size=3))
 def test_no_value_crashes_the_reader(tmp_path: Path, changes: dict[str, Any]) -> None:
     try:

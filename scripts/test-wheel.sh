@@ -12,7 +12,7 @@ CMAKE_ARGS="-DLLAMA_BUILD=OFF" $venv/bin/python -m pip install --quiet --disable
     --progress-bar on "$(ls build/wheel/*.whl)[dev]"
 $venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall build/wheel/*.whl
 mkdir -p build/wheel-run
-cp -r tests pyproject.toml build/wheel-run/
+cp -r tests models pyproject.toml build/wheel-run/
 cd build/wheel-run
 "$top/$venv/bin/plm-edge" --version
 for kind in converter recipe device; do

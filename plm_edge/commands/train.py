@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from plm_edge import console
-from plm_edge.commands._data import JsonFlag, NameArgument, add_data_commands
+from plm_edge.commands._data import DryRunFlag, JsonFlag, NameArgument, add_data_commands
 from plm_edge.errors import MissingToolError
 from plm_edge.resources import Resource
 
@@ -49,7 +49,15 @@ def run(
     strategy: Annotated[str, typer.Option(help="ddp or fsdp, under torchrun.")] = "ddp",
     stop_after: Annotated[int | None, typer.Option(help="Steps of this call.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
+    dry_run: DryRunFlag = False,
 ) -> None:
+    if dry_run:
+        chosen = _find(recipe)
+        print(
+            f"would train {recipe} into {output}: {chosen.steps:,} steps of "
+            f"{chosen.batch.tokens:,} tokens from {data}"
+        )
+        return
     _require_torch()
     from plm_edge.model.trainer import Job, run_job
 
@@ -68,7 +76,11 @@ def export(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     tokenizer: Annotated[Path, typer.Option(help="Folder with the tokenizer's files.")],
+    dry_run: DryRunFlag = False,
 ) -> None:
+    if dry_run:
+        print(f"would write the newest weights of {run_folder} to {output}")
+        return
     _require_torch()
     from plm_edge.model.export import export_run
 

@@ -50,6 +50,7 @@ def print_json(value: Any) -> None:
     """Write one JSON document to stdout, for machines."""
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
     sys.stdout.write("\n")
+    sys.stdout.flush()  # a reader at the other end of a pipe must not wait for our end
 
 
 @contextmanager

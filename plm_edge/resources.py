@@ -25,7 +25,7 @@ NOUNS: dict[Kind, str] = {
     "patches": "patch",
     "training": "training recipe",
 }
-_SUFFIX: dict[Kind, str] = {
+SUFFIXES: dict[Kind, str] = {
     "converters": ".toml",
     "quant": ".toml",
     "devices": ".toml",
@@ -89,7 +89,7 @@ def list_all(kind: Kind) -> list[Resource]:
     """Every file of a kind by name; a hidden one is told in `overrides` of its winner."""
     winners: dict[str, Resource] = {}
     for root in reversed(roots()):
-        for path in sorted((root.path / kind).glob(f"*{_SUFFIX[kind]}")):
+        for path in sorted((root.path / kind).glob(f"*{SUFFIXES[kind]}")):
             if kind == "patches" or path.stem != "upstream":
                 hidden = winners.get(path.stem)
                 winners[path.stem] = Resource(

@@ -24,7 +24,7 @@ DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be
 def add_data_commands(app: typer.Typer, kind: Kind, load: Load) -> None:
     """Add the four verbs for `kind` to `app`; `load` is what `validate` checks with."""
     noun = resources.NOUNS[kind]
-    suffix = resources._SUFFIX[kind]
+    suffix = resources.SUFFIXES[kind]
 
     @app.command("list", help=f"List every {noun}, and where it comes from.")
     def list_(as_json: JsonFlag = False) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,7 @@ class TensorLine:
     @property
     def values(self) -> int:
         """Its elements."""
-        product = 1
-        for width in self.shape:
-            product *= width
-        return product
+        return prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -177,11 +175,8 @@ def _plain(values: Mapping[str, GgufValue]) -> dict[str, Any]:
     return {key: entry.value for key, entry in values.items()}
 
 
-def _bytes(shape: Iterable[int], dtype: str) -> int:
-    product = 1
-    for width in shape:
-        product *= width
-    return product * _VALUE_BITS[dtype] // 8
+def _bytes(shape: tuple[int, ...], dtype: str) -> int:
+    return prod(shape) * _VALUE_BITS[dtype] // 8
 
 
 def as_table(found: Inspection, *, with_tensors: bool) -> dict[str, Any]:

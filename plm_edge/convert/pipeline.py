@@ -33,10 +33,9 @@ from plm_edge.convert.stream import Piece, write_file
 from plm_edge.convert.tokenizer import Tokenizer, read_tokenizer
 from plm_edge.convert.weights import check_twins, make_pieces
 from plm_edge.errors import InputError, UsageError
-from plm_edge.gguf_header import GgufValue, is_gguf, read_header
+from plm_edge.gguf_header import RANDOM_KEY, GgufValue, is_gguf, read_header
 from plm_edge.paths import atomic_path, require_space
 
-RANDOM_KEY = "plm_edge.random"
 _FILE_TYPES: dict[OutputType, LlamaFileType] = {
     "f32": LlamaFileType.ALL_F32,
     "f16": LlamaFileType.MOSTLY_F16,

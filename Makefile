@@ -5,8 +5,8 @@ SHELL := /bin/sh
 
 BIN := .venv/bin
 # WITH_TORCH=1 adds the tests that need the `torch` extra (PyTorch .bin checkpoints, the torch model).
-EXTRAS := dev$(if $(WITH_TORCH),$(comma)torch)
 comma := ,
+EXTRAS := dev$(if $(WITH_TORCH),$(comma)torch)
 PYTEST := $(BIN)/python -m pytest
 CPP := $(shell find patches/src \( -name '*.cpp' -o -name '*.c' -o -name '*.h' \) 2>/dev/null)
 

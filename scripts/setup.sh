@@ -6,6 +6,17 @@ cd "$(dirname "$0")/.."
 extras=${1:-dev}
 venv=.venv
 
+# pip only warns of an extra it does not know, and installs none of it.
+for extra in $(printf '%s' "$extras" | tr ',' ' '); do
+    case "$extra" in
+    dev | torch) ;;
+    *)
+        echo "setup: unknown extra '$extra' (known: dev, torch)" >&2
+        exit 1
+        ;;
+    esac
+done
+
 missing=""
 need() { # tool, Debian package
     command -v "$1" >/dev/null 2>&1 || { echo "setup: $1 is not installed" >&2; missing="$missing $2"; }

@@ -1,0 +1,1 @@
+"""What a file's answers are worth: perplexity, divergence from a reference, tasks."""

@@ -19,31 +19,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from plm_edge.engine.tensor import Tensor
+
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 _CACHE_TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
 _BATCH_TOKENS = 512
-_NAME_BYTES, _SOURCES = 64, 10
 _DOES_NOTHING = (b"VIEW", b"RESHAPE", b"PERMUTE", b"TRANSPOSE", b"NONE")
-
-
-class Tensor(ctypes.Structure):
-    """The head of `struct ggml_tensor` (ggml.h), as far as names and sources need it."""
-
-
-Tensor._fields_ = [
-    ("type", ctypes.c_int),
-    ("buffer", ctypes.c_void_p),
-    ("ne", ctypes.c_int64 * 4),
-    ("nb", ctypes.c_size_t * 4),
-    ("op", ctypes.c_int),
-    ("op_params", ctypes.c_int32 * 16),
-    ("flags", ctypes.c_int32),
-    ("src", ctypes.POINTER(Tensor) * _SOURCES),
-    ("view_src", ctypes.POINTER(Tensor)),
-    ("view_offs", ctypes.c_size_t),
-    ("data", ctypes.c_void_p),
-    ("name", ctypes.c_char * _NAME_BYTES),
-]
 
 
 class Clock:

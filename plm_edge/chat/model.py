@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plm_edge.chat import preflight
-from plm_edge.chat.library import LlamaLog, load_library
 from plm_edge.chat.preflight import CacheType
 from plm_edge.chat.sampler import sampler_chain
 from plm_edge.chat.sampling import Sampling
 from plm_edge.console import Progress, no_progress
+from plm_edge.engine.library import LlamaLog, load_library
 from plm_edge.errors import InputError, PlmEdgeError
 from plm_edge.gguf_header import GgufHeader
 

@@ -19,8 +19,8 @@ from types import FrameType
 from typing import IO
 
 from plm_edge.chat import preflight
-from plm_edge.chat.library import CRASH_ENVIRONMENT
 from plm_edge.chat.preflight import CacheType
+from plm_edge.engine.library import CRASH_ENVIRONMENT
 from plm_edge.errors import InputError, ToolError
 from plm_edge.gguf_header import GgufHeader
 from plm_edge.paths import write_error

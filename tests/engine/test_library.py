@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from plm_edge.chat.library import LlamaLog, load_library
 from plm_edge.engine.cache import Engine
+from plm_edge.engine.library import LlamaLog, load_library
 from plm_edge.errors import InputError
 
 INFO, WARN, ERROR, CONTINUED = 2, 3, 4, 5

@@ -1,0 +1,31 @@
+"""What a hook on the engine's graph sees of a tensor: the head of `struct ggml_tensor` (ggml.h).
+
+The binding does not describe it. Everything read through it lives only during the hook's call.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+_NAME_BYTES, _SOURCES = 64, 10
+_OP_PARAMETERS = 16
+
+
+class Tensor(ctypes.Structure):
+    """A node of the graph or a weight; `ne` and `nb` are sizes and strides, innermost first."""
+
+
+Tensor._fields_ = [
+    ("type", ctypes.c_int),
+    ("buffer", ctypes.c_void_p),
+    ("ne", ctypes.c_int64 * 4),
+    ("nb", ctypes.c_size_t * 4),
+    ("op", ctypes.c_int),
+    ("op_params", ctypes.c_int32 * _OP_PARAMETERS),
+    ("flags", ctypes.c_int32),
+    ("src", ctypes.POINTER(Tensor) * _SOURCES),
+    ("view_src", ctypes.POINTER(Tensor)),
+    ("view_offs", ctypes.c_size_t),
+    ("data", ctypes.c_void_p),
+    ("name", ctypes.c_char * _NAME_BYTES),
+]

@@ -16,7 +16,7 @@ from plm_edge.errors import ConfigError, InputError
 from plm_edge.paths import config_dir
 from plm_edge.schema import read_toml
 
-Kind = Literal["converters", "quant", "devices", "patches", "training"]
+Kind = Literal["converters", "quant", "devices", "patches", "training", "tasks"]
 
 NOUNS: dict[Kind, str] = {
     "converters": "converter",
@@ -24,6 +24,7 @@ NOUNS: dict[Kind, str] = {
     "devices": "device",
     "patches": "patch",
     "training": "training recipe",
+    "tasks": "task",
 }
 SUFFIXES: dict[Kind, str] = {
     "converters": ".toml",
@@ -31,6 +32,7 @@ SUFFIXES: dict[Kind, str] = {
     "devices": ".toml",
     "patches": ".patch",
     "training": ".toml",
+    "tasks": ".toml",
 }
 
 _overlay: Path | None = None

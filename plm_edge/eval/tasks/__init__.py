@@ -1,0 +1,1 @@
+"""Tasks: what a model is worth to its users, and what each answer costs the device."""

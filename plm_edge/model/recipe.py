@@ -70,6 +70,32 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Sparsity:
+    """L1 on relu(up), ours: `penalty` grows from 0 at `start_share` of the steps to `full_share`.
+
+    Late, because a squared ReLU that is pushed down before it is used never comes back: its
+    gradient vanishes with its activation.
+    """
+
+    penalty: float = 0.0
+    start_share: float = 0.0
+    full_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.penalty < 0:
+            raise ValueError(f"penalty = {self.penalty}, expected 0 or more")
+        if not 0 <= self.start_share <= self.full_share <= 1:
+            raise ValueError("expected 0 <= start_share <= full_share <= 1")
+
+    def weight(self, step: int, steps: int) -> float:
+        """The penalty's weight at a step."""
+        start, full = self.start_share * steps, self.full_share * steps
+        if step >= full:
+            return self.penalty
+        return self.penalty * max(0.0, step - start) / (full - start)
+
+
+@dataclass(frozen=True)
 class TrainRecipe:
     """Everything that decides a run's result, and nothing else."""
 
@@ -84,6 +110,7 @@ class TrainRecipe:
     seed: int = 0
     initializer_std: float = 0.02
     precision: Literal["f32", "bf16"] = "bf16"
+    sparsity: Sparsity = field(default_factory=Sparsity)
     validate_every: int = 100
     save_every: int = 100
 

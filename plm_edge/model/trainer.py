@@ -23,6 +23,7 @@ from plm_edge.model.batches import Batch, Batches, fixed_windows
 from plm_edge.model.parallel import Strategy, World, spread, total, world
 from plm_edge.model.plm import PlmModel
 from plm_edge.model.recipe import TrainRecipe, differences
+from plm_edge.model.sparsity import ActivationPenalty
 
 VALIDATION_ROWS = 64
 VALIDATION_SHARD = "validation"
@@ -74,6 +75,7 @@ class Trainer:
     model: Any = field(init=False)
     optimizer: Any = field(init=False)
     batches: Batches = field(init=False)
+    penalty: ActivationPenalty | None = None
     health: Health = field(default_factory=Health)
     step: int = 0
 
@@ -87,6 +89,8 @@ class Trainer:
         self.tokenizer_sha256 = index["tokenizer_sha256"]
         self.batches = Batches.open(recipe, self.job.data)
         self.model = spread(self._fresh_model(), self.place, self.job.strategy)
+        if recipe.sparsity.penalty > 0:
+            self.penalty = ActivationPenalty(self.model)
         self.optimizer = _optimizer(self.model, recipe)
         self._resume()
 
@@ -152,12 +156,16 @@ class Trainer:
             group["lr"] = rate
         self.model.train()
         batch = self.batches.at(self.step, self.place.rank, self.place.size)
-        loss = 0.0
+        loss = activity = 0.0
         for micro in batch.micro_batches(recipe.batch.micro):
             part = self._loss(micro)
+            loss += float(part.detach())
+            if self.penalty is not None:
+                mean = self.penalty.take() * (len(micro.inputs) / recipe.batch.sequences)
+                activity += float(mean.detach())
+                part = part + mean * recipe.sparsity.weight(self.step, recipe.steps)
             # DDP and FSDP average gradients over processes; the loss is a sum over all of them.
             (part * self.place.size).backward()
-            loss += float(part.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), recipe.optimizer.clip)
         loss = total(loss, self.place)
         self.health.check(loss, self.step, self.job.run)
@@ -167,6 +175,7 @@ class Trainer:
             "step": self.step,
             "phase": recipe.phase_at(self.step).name,
             "loss": loss,
+            "activity": activity,
             "rate": rate,
             "gradient_norm": float(norm),
             "tokens": (self.step + 1) * recipe.batch.tokens,

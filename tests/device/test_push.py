@@ -173,7 +173,7 @@ def test_a_folder_that_cannot_be_written_is_told(here: Recorder, tmp_path: Path)
     empty = tmp_path / "empty"
     empty.touch()
 
-    with pytest.raises(ToolError, match="(?s)here: .*/proc/no"):
+    with pytest.raises(ToolError, match=r"(?s)here: .*/proc/no"):
         here.push(empty, "/proc/no/model.gguf")
 
 

@@ -1,0 +1,130 @@
+"""A real sshd on this machine's loopback, run by whoever runs the tests, with keys of its own."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.device.processes import wait_for
+
+SSHD = "/usr/sbin/sshd"
+
+_SERVER = """
+Port {port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/user_key.pub
+PidFile {folder}/pid
+PermitRootLogin yes
+StrictModes no
+UsePAM no
+PrintMotd no
+Subsystem sftp internal-sftp
+SetEnv PATH={path}
+"""
+_CLIENT = """
+Host *
+  UserKnownHostsFile {folder}/known_hosts
+  GlobalKnownHostsFile /dev/null
+  IdentityFile "{folder}/user_key"
+  IdentitiesOnly yes
+"""
+
+
+@dataclass
+class Sshd:
+    """A server in a folder of its own; `config_file` is what a client needs to reach it."""
+
+    folder: Path
+    port: int
+    far_path: str = os.environ.get("PATH", "")
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "ssh_config"
+
+    @property
+    def user(self) -> str:
+        return getpass.getuser()
+
+    def start(self) -> None:
+        """Make what is missing, listen, and let clients know the host key."""
+        for name in ("host_key", "user_key"):
+            if not (self.folder / name).exists():
+                self.make_key(name)
+        config = _SERVER.format(port=self.port, folder=self.folder, path=self.far_path)
+        (self.folder / "sshd_config").write_text(config)
+        self.config_file.write_text(_CLIENT.format(folder=self.folder))
+        self.trust_host_key()
+        if os.getuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)
+        log = self.folder / "log"
+        words = [SSHD, "-f", str(self.folder / "sshd_config"), "-E", str(log)]
+        subprocess.run(words, check=True)
+        assert wait_for(self.is_listening), log.read_text()
+
+    def make_key(self, name: str) -> None:
+        for path in self.folder.glob(f"{name}*"):
+            path.unlink()
+        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / name)]
+        subprocess.run(words, check=True)
+
+    def trust_host_key(self) -> None:
+        kind, key, *_ = (self.folder / "host_key.pub").read_text().split()
+        line = f"[127.0.0.1]:{self.port} {kind} {key}\n"
+        (self.folder / "known_hosts").write_text(line)
+
+    def is_listening(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def connections(self) -> list[int]:
+        """The process ids of the server's children: one per connection."""
+        server = int((self.folder / "pid").read_text())
+        return [int(pid) for pid in _children(server)]
+
+    def drop_connections(self) -> None:
+        """Cut every wire, without a word to the clients or to what runs there."""
+        for pid in self.connections():
+            for process in [*_children(pid), pid]:
+                if "sshd" in _name(process):
+                    os.kill(int(process), signal.SIGKILL)
+
+    def stop(self) -> None:
+        self.drop_connections()
+        os.kill(int((self.folder / "pid").read_text()), signal.SIGTERM)
+        assert wait_for(lambda: not self.is_listening())
+
+
+def missing() -> str | None:
+    """Why no sshd can be run here, if so."""
+    for tool, package in (("ssh", "openssh-client"), (SSHD, "openssh-server")):
+        if shutil.which(tool) is None:
+            return f"{tool} is not installed (apt-get install {package})"
+    return None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _children(pid: int | str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+
+
+def _name(pid: int | str) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""

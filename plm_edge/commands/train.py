@@ -9,6 +9,7 @@ import typer
 
 from plm_edge import console
 from plm_edge.commands._data import DryRunFlag, JsonFlag, NameArgument, add_data_commands
+from plm_edge.commands._train_data import data
 from plm_edge.errors import MissingToolError
 from plm_edge.resources import Resource
 
@@ -38,6 +39,7 @@ def _require_torch() -> None:
 
 
 add_data_commands(app, "training", _load)
+app.command("data", help="Train a tokenizer and write token shards.")(data)
 
 
 @app.command("run", help="Train; run again after an interruption, it goes on where it stopped.")

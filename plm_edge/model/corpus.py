@@ -23,6 +23,7 @@ SHARES: tuple[Share, ...] = ("train", "validation", "test")
 LEFT_OUT = frozenset({"test", "tests", "idle_test", "site-packages", "__pycache__", "turtledemo"})
 # Generated tables: no language to learn, and a third of the bytes.
 TABLES = frozenset({"encodings", "pydoc_data", "topics"})
+LONG_SOURCE = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,28 @@ def standard_library() -> list[Module]:
             continue  # a few sources keep another encoding on purpose; they are not prose
         found.append(Module(".".join(p for p in parts if p != "__init__"), text))
     return [module for module in found if module.name and module.text.strip()]
+
+
+def split(modules: list[Module]) -> dict[Share, list[Module]]:
+    """The modules by share; a held-out module that repeats a training one's code goes to train.
+
+    So that what is measured on held-out modules was never seen, on any version of Python.
+    """
+    shares: dict[Share, list[Module]] = {share: [] for share in SHARES}
+    for module in modules:
+        shares[module.share].append(module)
+    seen = {source for module in shares["train"] for source in _long_sources(module)}
+    for share in SHARES[1:]:
+        repeats = [module for module in shares[share] if seen & _long_sources(module)]
+        shares["train"] += repeats
+        shares[share] = [module for module in shares[share] if module not in repeats]
+    return shares
+
+
+def _long_sources(module: Module) -> set[str]:
+    """Definitions long enough not to be alike by chance, and the module itself."""
+    long = {item.source for item in definitions(module) if len(item.source) > LONG_SOURCE}
+    return {*long, module.text}
 
 
 def topics() -> list[tuple[str, str]]:
@@ -126,9 +149,8 @@ def help_text(module: Module) -> str:
     return "\n".join(parts) if len(parts) > 1 else ""
 
 
-def documents(share: Share) -> dict[str, list[str]]:
-    """Texts of a split by source: `code` (whole files), `help` (documentation), `topics`."""
-    modules = [module for module in standard_library() if module.share == share]
+def documents(modules: list[Module], share: Share) -> dict[str, list[str]]:
+    """Texts of a share's modules: `code` (whole files), `help` (documentation), `topics`."""
     return {
         "code": [module.text for module in modules],
         "help": [text for module in modules if (text := help_text(module))],

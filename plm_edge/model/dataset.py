@@ -14,11 +14,15 @@ from typing import Any
 from plm_edge.console import Progress, no_progress
 from plm_edge.errors import InputError
 from plm_edge.model import corpus, dialogue, shards
-from plm_edge.paths import read_error
+from plm_edge.paths import read_error, write_text_atomic
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
 SMALLEST_CORPUS_CHARACTERS = 10_000
+VALIDATION_SHARE = 0.05
+
+Streams = dict[str, list[tuple[list[int], list[bool] | None]]]
+"""By shard: pieces of (ids, which of them the loss counts)."""
 
 
 @dataclass(frozen=True)
@@ -127,36 +131,67 @@ class Encoder:
         return [self.tokenizer.token_to_id(TURN_END), *self.plain("\n")]
 
 
+def tokenizer_texts() -> list[str]:
+    """What plm-nano's tokenizer is trained on: the training modules, and questions about them."""
+    train = corpus.split(corpus.standard_library())["train"]
+    texts = [text for texts in corpus.documents(train, "train").values() for text in texts]
+    return texts + [f"{p.question}\n{p.answer}" for p in dialogue.pairs(train, dialogue.GENERAL)]
+
+
 def build_nano(
     folder: Path, tokenizer_folder: Path, progress: Progress = no_progress
 ) -> DataReport:
-    """Write every shard of plm-nano's training into `folder`."""
+    """Write every shard of plm-nano's training into `folder`, and the held-out texts beside."""
     encoder = Encoder(read_tokenizer(tokenizer_folder))
-    modules: dict[str, list[corpus.Module]] = {share: [] for share in corpus.SHARES}
-    for module in corpus.standard_library():
-        modules[module.share].append(module)
-    train = corpus.documents("train")
+    modules = corpus.split(corpus.standard_library())
+    train = corpus.documents(modules["train"], "train")
     characters = require_corpus([text for texts in train.values() for text in texts], "corpus")
-    streams: dict[str, list[tuple[list[int], list[bool] | None]]] = {}
-    for name, texts in train.items():
-        streams[name] = [encoder.document(text) for text in texts]
-    held_out_shares: tuple[corpus.Share, ...] = ("validation", "test")
-    for share in held_out_shares:
-        held_out = corpus.documents(share)
-        streams[share] = [encoder.document(t) for t in held_out["code"] + held_out["help"]]
+    streams: Streams = {
+        name: [encoder.document(text) for text in texts] for name, texts in train.items()
+    }
+    for share in corpus.SHARES[1:]:
+        held_out = corpus.documents(modules[share], share)
+        texts = held_out["code"] + held_out["help"]
+        streams[share] = [encoder.document(text) for text in texts]
+        write_text_atomic(folder / f"{share}.txt", "\n".join(texts))
+    streams |= _dialogues(encoder, modules)
+    return DataReport(_write_all(folder, tokenizer_folder, streams, progress), characters)
+
+
+def _dialogues(encoder: Encoder, modules: dict[corpus.Share, list[corpus.Module]]) -> Streams:
+    streams: Streams = {}
     for name, kinds in (("sft-general", dialogue.GENERAL), ("sft-code", dialogue.CODE)):
         for share, suffix in (("train", ""), ("validation", "-validation"), ("test", "-test")):
-            found = dialogue.pairs(modules[share], kinds)
+            found = dialogue.pairs(modules[share], kinds)  # type: ignore[index]
+            found += dialogue.under_other_names(found)
             streams[name + suffix] = [encoder.exchange(p.question, p.answer) for p in found]
     both = streams["sft-general"] + streams["sft-code"]
     streams["dialogue"] = [(ids, None) for ids, _ in both]
+    return streams
+
+
+def build_text(
+    folder: Path, tokenizer_folder: Path, paths: Sequence[Path], progress: Progress = no_progress
+) -> DataReport:
+    """Write the shards `text` and `validation` of a user's own UTF-8 files.
+
+    The last `VALIDATION_SHARE` of each file is held out.
+    """
+    encoder = Encoder(read_tokenizer(tokenizer_folder))
+    texts = [read_text_file(path) for path in paths]
+    characters = require_corpus(texts, ", ".join(map(str, paths)))
+    streams: Streams = {"text": [], "validation": []}
+    for text in texts:
+        cut = int(len(text) * (1 - VALIDATION_SHARE))
+        streams["text"].append(encoder.document(text[:cut]))
+        streams["validation"].append(encoder.document(text[cut:]))
     return DataReport(_write_all(folder, tokenizer_folder, streams, progress), characters)
 
 
 def _write_all(
     folder: Path,
     tokenizer_folder: Path,
-    streams: dict[str, list[tuple[list[int], list[bool] | None]]],
+    streams: Streams,
     progress: Progress,
 ) -> dict[str, int]:
     vocab_size = vocabulary_size(tokenizer_folder)

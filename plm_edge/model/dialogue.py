@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from plm_edge.model.corpus import Definition, Module, definitions
@@ -23,6 +23,8 @@ WORDINGS: dict[Kind, tuple[str, ...]] = {
     "summarize": ("Summarize this docstring:\n{doc}", "Say in one sentence:\n{doc}"),
     "complete": ("Complete this function:\n{head}", "Write the body of this function:\n{head}"),
 }
+# What users write for a module that the standard library keeps under another name.
+ALIASES = {"posixpath": "os.path"}
 LONGEST_ANSWER = 400
 LONGEST_BODY = 700
 
@@ -47,6 +49,15 @@ def pairs(modules: Sequence[Module], kinds: Sequence[Kind]) -> list[Pair]:
                 if pair is not None:
                     found.append(pair)
     return found
+
+
+def under_other_names(found: Sequence[Pair]) -> list[Pair]:
+    """The pairs of modules that users know by an alias, once more with it in the question."""
+    return [
+        replace(pair, question=pair.question.replace(pair.module, ALIASES[pair.module]))
+        for pair in found
+        if pair.kind == "what" and pair.module in ALIASES
+    ]
 
 
 def _make(kind: Kind, item: Definition) -> Pair | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from plm_edge.model.schedule import Schedule
@@ -111,6 +109,7 @@ class TrainRecipe:
     initializer_std: float = 0.02
     precision: Literal["f32", "bf16"] = "bf16"
     sparsity: Sparsity = field(default_factory=Sparsity)
+    validation: str = "validation"  # the held-out shard
     validate_every: int = 100
     save_every: int = 100
 
@@ -133,10 +132,6 @@ class TrainRecipe:
             if step < round(passed * self.steps):
                 return phase
         return self.phases[-1]
-
-    def fingerprint(self) -> str:
-        """Identifies the recipe: a resumed run must have the same."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(mine: dict[str, Any], theirs: dict[str, Any], where: str = "") -> list[str]:

@@ -4,6 +4,7 @@
     RUN/step-000100/optimizer.safetensors  AdamW's moments
     RUN/step-000100/run.json               recipe, step, tokenizer
     RUN/metrics.jsonl                      one line a step
+    RUN/tensorboard/                       the same for TensorBoard
 No pickle anywhere: a checkpoint from elsewhere cannot run code.
 """
 
@@ -13,7 +14,7 @@ import contextlib
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 
+from plm_edge import schema
 from plm_edge.errors import InputError
+from plm_edge.model.recipe import differences
 from plm_edge.paths import read_bytes, write_error
 
 KEEP = 2
@@ -36,12 +39,12 @@ _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a checkpoint says of itself."""
+    """What a checkpoint says of itself; `recipe` as a plain table."""
 
     step: int
     recipe: dict[str, Any]
-    fingerprint: str
     tokenizer_sha256: str
+    shape: dict[str, Any]
 
 
 def save(
@@ -90,9 +93,34 @@ def read_info(checkpoint: Path) -> RunInfo:
     """What a checkpoint folder says of itself."""
     path = checkpoint / "run.json"
     try:
-        return RunInfo(**json.loads(read_bytes(path, limit_bytes=1 << 20)))
-    except (ValueError, TypeError) as error:
+        table = json.loads(read_bytes(path, limit_bytes=1 << 20))
+        return RunInfo(**{name: table[name] for name in RunInfo.__dataclass_fields__})
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: not a training checkpoint: {error}") from error
+
+
+def same_recipe(run: Path, info: RunInfo, recipe: Any) -> None:
+    """Refuse to go on with another recipe than the run's own; the error lists what changed.
+
+    Keys that a newer version added count as their defaults.
+    """
+    mine = plain(recipe)
+    theirs = schema.build(_without_none(info.recipe), type(recipe), run)
+    if changed := differences(mine, plain(theirs)):
+        raise InputError(
+            f"{run}: was started with another recipe: " + "; ".join(changed),
+            hint="train into a new folder, or take the change back",
+        )
+
+
+def plain(recipe: Any) -> dict[str, Any]:
+    """A recipe as a table that JSON can hold."""
+    table: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
+    return table
+
+
+def _without_none(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not None}
 
 
 def restore(checkpoint: Path, model: Any, optimizer: Any) -> None:

@@ -16,17 +16,16 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from plm_edge import results
 from plm_edge.errors import InputError, PlmEdgeError
-from plm_edge.model import checkpoint, run_state, shards
+from plm_edge.model import run_state, shards, start
 from plm_edge.model.batches import Batch, Batches, fixed_windows
+from plm_edge.model.metrics import open_metrics
 from plm_edge.model.parallel import Strategy, World, spread, total, world
 from plm_edge.model.plm import PlmModel
 from plm_edge.model.recipe import TrainRecipe, differences
 from plm_edge.model.sparsity import ActivationPenalty
 
 VALIDATION_ROWS = 64
-VALIDATION_SHARD = "validation"
 # A smoothed loss this far (in nats) above the best one seen does not come back.
 DIVERGED_NATS = 3.0
 
@@ -100,16 +99,14 @@ class Trainer:
             model = PlmModel(recipe.shape)
             model.initialize(recipe.seed, recipe.initializer_std)
             return model
-        model = checkpoint.load(self.job.start_from)
-        if model.shape != recipe.shape:
-            raise InputError(f"{self.job.start_from}: its shape is not the recipe's")
-        tokenizer = self.job.start_from / "tokenizer.json"
-        if tokenizer.exists() and shards.tokenizer_hash(tokenizer) != self.tokenizer_sha256:
+        found = start.load(self.job.start_from)
+        if found.model.shape != recipe.shape:
+            changed = differences(asdict(recipe.shape), asdict(found.model.shape))
             raise InputError(
-                f"{self.job.start_from}: another tokenizer than the shards in {self.job.data}",
-                hint=f"plm-edge train data {self.job.data} --tokenizer {self.job.start_from}",
+                f"{self.job.start_from}: its shape is not the recipe's: " + "; ".join(changed)
             )
-        return model.float()
+        start.require_tokenizer(found, self.job.start_from, self.tokenizer_sha256, self.job.data)
+        return found.model
 
     def _resume(self) -> None:
         run_state.drop_leftovers(self.job.run)
@@ -117,12 +114,7 @@ class Trainer:
         if not known:
             return
         info = run_state.read_info(known[-1])
-        if info.fingerprint != self.job.recipe.fingerprint():
-            changed = differences(_plain(self.job.recipe), info.recipe)
-            raise InputError(
-                f"{self.job.run}: was started with another recipe: " + "; ".join(changed),
-                hint="train into a new folder, or take the change back",
-            )
+        run_state.same_recipe(self.job.run, info, self.job.recipe)
         if info.tokenizer_sha256 != self.tokenizer_sha256:
             raise InputError(f"{self.job.run}: was started with another tokenizer")
         run_state.restore(known[-1], self.model, self.optimizer)
@@ -130,24 +122,26 @@ class Trainer:
 
     def train(self, on_step: OnStep) -> None:
         """Run to the recipe's last step (or `stop_after`), saving on the way and at the end."""
-        recipe = self.job.recipe
-        last = recipe.steps
+        last = self.job.recipe.steps
         if self.job.stop_after is not None:
             last = min(last, self.step + self.job.stop_after)
-        saved = self.step
-        while self.step < last:
-            row = self._one_step()
-            self.step += 1
-            if self.step % recipe.validate_every == 0 or self.step == recipe.steps:
-                row |= self.validate()
-            if self.step % recipe.save_every == 0 or self.step == last:
-                self._save()
-                saved = self.step
-            if self.place.is_writer:
-                results.append(self.job.run / "metrics.jsonl", row)
-                on_step(row)
-        if saved != self.step:
+        writer = self.place.is_writer
+        with open_metrics(self.job.run, self.step, is_writer=writer) as metrics:
+            while self.step < last:
+                row = self._step_and_save(last)
+                if metrics is not None:
+                    metrics.write(row)
+                    on_step(row)
+
+    def _step_and_save(self, last: int) -> dict[str, Any]:
+        recipe = self.job.recipe
+        row = self._one_step()
+        self.step += 1
+        if self.step % recipe.validate_every == 0 or self.step == recipe.steps:
+            row |= self.validate()
+        if self.step % recipe.save_every == 0 or self.step == last:
             self._save()
+        return row
 
     def _one_step(self) -> dict[str, Any]:
         recipe, began = self.job.recipe, time.monotonic()
@@ -198,10 +192,11 @@ class Trainer:
     @torch.no_grad()
     def validate(self) -> dict[str, Any]:
         """Loss on held-out text, and the share of zero activations per layer."""
-        if VALIDATION_SHARD not in shards.read_index(self.job.data)["tokens"]:
+        name = self.job.recipe.validation
+        if name not in shards.read_index(self.job.data)["tokens"]:
             return {}
         self.model.eval()
-        shard = shards.open_shard(self.job.data, VALIDATION_SHARD)
+        shard = shards.open_shard(self.job.data, name)
         batch = fixed_windows(shard, self.job.recipe.batch.length, VALIDATION_ROWS)
         micro = self.job.recipe.batch.micro or 8
         loss = sum(float(self._loss(part)) for part in batch.micro_batches(micro))
@@ -215,18 +210,11 @@ class Trainer:
     def _save(self) -> None:
         recipe = self.job.recipe
         info = run_state.RunInfo(
-            self.step, _plain(recipe), recipe.fingerprint(), self.tokenizer_sha256
+            self.step, run_state.plain(recipe), self.tokenizer_sha256, asdict(recipe.shape)
         )
         run_state.save(
             self.job.run, self.model, self.optimizer, info, is_writer=self.place.is_writer
         )
-
-
-def _plain(recipe: TrainRecipe) -> dict[str, Any]:
-    import json
-
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return plain
 
 
 def _optimizer(model: Any, recipe: TrainRecipe) -> Any:

@@ -10,26 +10,36 @@ import typer
 from plm_edge import console
 from plm_edge.commands._data import DryRunFlag, JsonFlag, NameArgument, add_data_commands
 from plm_edge.commands._train_data import data
-from plm_edge.errors import MissingToolError
+from plm_edge.commands._train_prefer import prefer
+from plm_edge.errors import InputError, MissingToolError
 from plm_edge.resources import Resource
 
 app = typer.Typer(help="Train PLM from a recipe; resumable (extra: torch).", no_args_is_help=True)
 
 
-def _load(resource: Resource) -> Any:
+def load_recipe(resource: Resource) -> Any:
+    """A `TrainRecipe`, or a `PreferenceRecipe` where the stage says so."""
     from plm_edge import resources, schema
-    from plm_edge.model.recipe import TrainRecipe
+    from plm_edge.model.recipe import PreferenceRecipe, TrainRecipe
 
-    return schema.build(resources.read_table(resource), TrainRecipe, resource.path)
+    table = resources.read_table(resource)
+    kind = PreferenceRecipe if table.get("stage") == "preference" else TrainRecipe
+    return schema.build(table, kind, resource.path)
 
 
 def _find(name: str) -> Any:
     from plm_edge import resources
 
-    return _load(resources.find("training", name))
+    found = load_recipe(resources.find("training", name))
+    if found.stage == "preference":
+        raise InputError(
+            f"{name}: a preference recipe", hint=f"plm-edge train prefer {name} --start-from …"
+        )
+    return found
 
 
-def _require_torch() -> None:
+def require_torch() -> None:
+    """`MissingToolError` where the extra is not installed."""
     from importlib.util import find_spec
 
     if find_spec("torch") is None:
@@ -38,8 +48,9 @@ def _require_torch() -> None:
         )
 
 
-add_data_commands(app, "training", _load)
+add_data_commands(app, "training", load_recipe)
 app.command("data", help="Train a tokenizer and write token shards.")(data)
+app.command("prefer", help="Preference rounds on better and worse answers; resumable.")(prefer)
 
 
 @app.command("run", help="Train; run again after an interruption, it goes on where it stopped.")
@@ -47,7 +58,7 @@ def run(
     recipe: NameArgument,
     data: Annotated[Path, typer.Option(help="Folder of token shards.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
-    start_from: Annotated[Path | None, typer.Option(help="Checkpoint to fine-tune.")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="Run or checkpoint to fine-tune.")] = None,
     strategy: Annotated[str, typer.Option(help="ddp or fsdp, under torchrun.")] = "ddp",
     stop_after: Annotated[int | None, typer.Option(help="Steps of this call.")] = None,
     threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
@@ -60,7 +71,7 @@ def run(
             f"{chosen.batch.tokens:,} tokens from {data}"
         )
         return
-    _require_torch()
+    require_torch()
     from plm_edge.model.trainer import Job, run_job
 
     chosen = _find(recipe)
@@ -83,7 +94,7 @@ def export(
     if dry_run:
         print(f"would write the newest weights of {run_folder} to {output}")
         return
-    _require_torch()
+    require_torch()
     from plm_edge.model.export import export_run
 
     export_run(run_folder, output, tokenizer)

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from plm_edge.console import Progress, no_progress
 from plm_edge.model.dataset import TURN_END, Encoder
+from plm_edge.model.dialogue import Pair
 from plm_edge.model.plm import LatentCache, PlmModel
+from plm_edge.model.recipe import Online, PreferenceSettings, Sampling
 
 REFINE = "Refine your answer: make it correct and complete."
 
@@ -36,15 +39,6 @@ class Preference:
     question: str
     better: str
     worse: str
-
-
-@dataclass(frozen=True)
-class PreferenceSettings:
-    """β of DPO, the refinement's share a, and the least reward a pair must differ by."""
-
-    beta: float = 0.1
-    refine_share: float = 0.5
-    margin: float = 0.2
 
 
 def dpo(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
@@ -108,33 +102,35 @@ def sample(
     model: PlmModel,
     encoder: Encoder,
     question: str,
-    *,
-    most: int,
-    temperature: float,
+    sampling: Sampling,
     generator: torch.Generator,
-) -> str:
-    """One answer of at most `most` tokens, drawn with the latent cache; greedy at temperature 0."""
+    count: int = 1,
+) -> list[str]:
+    """`count` answers to one question, drawn side by side over the latent cache."""
     prompt = [*encoder.turn_open("user"), *encoder.plain(question), *encoder.turn_close()]
     prompt += encoder.turn_open("assistant")
     end = encoder.tokenizer.token_to_id(TURN_END)
-    cache, out = LatentCache(), list[int]()
-    logits = model.decode(torch.tensor(prompt)[None], cache)[0, -1]
-    room = model.shape.max_position_embeddings - len(prompt)
-    for _ in range(min(most, room)):
-        chosen = _draw(logits, temperature, generator)
-        if chosen == end:
+    room = min(sampling.most, model.shape.max_position_embeddings - len(prompt))
+    cache, steps = LatentCache(), list[Tensor]()
+    logits = model.decode(torch.tensor(prompt)[None].expand(count, -1), cache)[:, -1]
+    done = torch.zeros(count, dtype=torch.bool)
+    for _ in range(room):
+        chosen = _draw(logits, sampling.temperature, generator).masked_fill(done, end)
+        steps.append(chosen)
+        done |= chosen == end
+        if bool(done.all()):
             break
-        out.append(chosen)
-        logits = model.decode(torch.tensor([[chosen]]), cache)[0, -1]
-    text: str = encoder.tokenizer.decode(out)
-    return text
+        logits = model.decode(chosen[:, None], cache)[:, -1]
+    rows = torch.stack(steps, dim=1).tolist() if steps else [[]] * count
+    return [encoder.tokenizer.decode([i for i in row if i != end]) for row in rows]
 
 
-def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> int:
+def _draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """One id a row: (B, vocab) → (B,)."""
     if temperature == 0:
-        return int(logits.argmax())
+        return logits.argmax(-1)
     shares = (logits.float() / temperature).softmax(-1)
-    return int(torch.multinomial(shares, 1, generator=generator))
+    return torch.multinomial(shares, 1, generator=generator)[:, 0]
 
 
 def online_round(
@@ -142,11 +138,11 @@ def online_round(
     encoder: Encoder,
     questions: Sequence[str],
     reward: Reward,
-    settings: PreferenceSettings,
+    online: Online,
     *,
+    margin: float,
     seed: int,
-    draws: int = 3,
-    most: int = 64,
+    progress: Progress = no_progress,
 ) -> list[Preference]:
     """Pairs from the model's own answers: drawn, each refined once, filtered by reward.
 
@@ -154,18 +150,35 @@ def online_round(
     `margin`; a question whose candidates are equally good teaches nothing.
     """
     generator = torch.Generator().manual_seed(seed)
-    options: dict[str, Any] = {"most": most, "temperature": 1.0, "generator": generator}
     found = []
-    for question in questions:
-        first = [sample(model, encoder, question, **options) for _ in range(draws)]
-        refined = [
-            sample(model, encoder, refinement_prompt(question, answer), **options)
-            for answer in first
-        ]
-        ranked = sorted(first + refined, key=lambda answer: reward(question, answer))
-        worst, best = ranked[0], ranked[-1]
-        if reward(question, best) - reward(question, worst) >= settings.margin:
+    for number, question in enumerate(questions):
+        progress(number, len(questions))
+        first = sample(model, encoder, question, online.sampling, generator, online.draws)
+        prompts = [refinement_prompt(question, answer) for answer in first]
+        refined = [sample(model, encoder, p, online.sampling, generator)[0] for p in prompts]
+        scores = {answer: reward(question, answer) for answer in first + refined}
+        worst, best = min(scores, key=lambda a: scores[a]), max(scores, key=lambda a: scores[a])
+        if scores[best] - scores[worst] >= margin:
             found.append(Preference(question, best, worst))
+    return found
+
+
+def offline_pairs(pairs: Sequence[Pair], count: int, seed: int, margin: float) -> list[Preference]:
+    """`count` documented answers, each against the answer to another question of its kind.
+
+    The rule is the same as online: they must differ by `margin` in words.
+    """
+    random = np.random.default_rng(seed)
+    by_kind: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        by_kind.setdefault(pair.kind, []).append(pair)
+    found: list[Preference] = []
+    for place in random.permutation(len(pairs)):
+        pair = pairs[place]
+        alike = by_kind[pair.kind]
+        other = alike[random.integers(len(alike))].answer
+        if len(found) < count and word_f1(other, pair.answer) <= 1 - margin:
+            found.append(Preference(pair.question, pair.answer, other))
     return found
 
 

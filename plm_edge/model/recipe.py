@@ -134,6 +134,55 @@ class TrainRecipe:
         return self.phases[-1]
 
 
+@dataclass(frozen=True)
+class PreferenceSettings:
+    """β of DPO, the refinement's share a, and the least reward a pair must differ by."""
+
+    beta: float = 0.1
+    refine_share: float = 0.5
+    margin: float = 0.2
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn: at most `most` tokens; greedy at temperature 0."""
+
+    most: int = 48
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Online:
+    """One online round: how many questions, draws a question, and how they are drawn."""
+
+    questions: int = 32
+    draws: int = 3
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True)
+class PreferenceRecipe:
+    """Everything that decides a preference run's result, beside the model it starts from."""
+
+    description: str
+    stage: Literal["preference"]
+    rate: float = 5e-7
+    pairs_per_step: int = 4
+    offline_pairs: int = 200
+    online_rounds: int = 1
+    seed: int = 0
+    clip: float = 1.0
+    save_every: int = 25
+    loss: PreferenceSettings = field(default_factory=PreferenceSettings)
+    online: Online = field(default_factory=Online)
+
+    def __post_init__(self) -> None:
+        if not self.rate > 0:
+            raise ValueError(f"rate = {self.rate}, expected a positive rate")
+        if self.pairs_per_step < 1 or self.offline_pairs < 0 or self.online_rounds < 0:
+            raise ValueError("pairs_per_step is at least 1, offline_pairs and online_rounds 0")
+
+
 def differences(mine: dict[str, Any], theirs: dict[str, Any], where: str = "") -> list[str]:
     """One line per value that two recipes (as tables) do not share."""
     lines = []

@@ -89,6 +89,12 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"{_PREFIX}*/run.json"))
 
 
+def latest_step(folder: Path) -> int | None:
+    """The step of a run's newest checkpoint."""
+    known = checkpoints(folder)
+    return read_info(known[-1]).step if known else None
+
+
 def read_info(checkpoint: Path) -> RunInfo:
     """What a checkpoint folder says of itself."""
     path = checkpoint / "run.json"

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from plm_edge import __version__, paths, shell
 from plm_edge.console import Progress, no_progress
-from plm_edge.engine import cache, host, patches, tree, ui
+from plm_edge.device.profile import Profile, ToolchainName
+from plm_edge.engine import cache, cross, host, patches, tree, ui
 from plm_edge.engine.cache import Binary, Engine, Manifest
 from plm_edge.engine.lock import locked
 from plm_edge.engine.plan import BuildPlan, Variant, host_plan
@@ -67,6 +68,42 @@ def ensure(
     return realize(host_plan(variant, patches.load()), progress, extras=extras, notify=notify)
 
 
+def ensure_for(
+    device: Profile,
+    variant: Variant = "edge",
+    progress: Progress = no_progress,
+    *,
+    toolchain: ToolchainName | None = None,
+    extras: Extras = Extras(),
+    notify: Notify = silent,
+) -> Engine:
+    """The engine for a device; built with its profile's toolchain if the cache has none."""
+    engine = current_for(device, variant, extras, toolchain)
+    if engine is not None:
+        return engine
+    plan = cross.plan(device, variant, patches.load(), toolchain)
+    return realize(plan, progress, extras=extras, notify=notify)
+
+
+def current_for(
+    device: Profile,
+    variant: Variant = "edge",
+    extras: Extras = Extras(),
+    toolchain: ToolchainName | None = None,
+) -> Engine | None:
+    """The engine that `ensure_for` would return without building; None if it would build."""
+    if device.architecture == "native" and toolchain in (None, "native"):
+        return current(variant, extras)
+    patch_set = patches.load()
+    try:
+        engine = cache.find(cross.plan(device, variant, patch_set, toolchain).key)
+    except MissingToolError:
+        # An engine that was built elsewhere and imported needs no compiler here.
+        name, cpu = cross.label(device, toolchain), cross.cpu_identity(device, toolchain)
+        engine = cache.find_built_from(variant, patch_set, cpu, name)
+    return engine if engine is not None and extras.are_in(engine) else None
+
+
 def current(variant: Variant = "edge", extras: Extras = Extras()) -> Engine | None:
     """The engine that `ensure` would return without building; None if it would build."""
     patch_set = patches.load()
@@ -89,7 +126,7 @@ def realize(
     engine = cache.find(plan.key)
     if engine is not None and extras.are_in(engine):
         return engine
-    host.require_tools()
+    host.require_tools(compilers=not cross.is_cross(plan.toolchain))
     slot = cache.builds_dir() / plan.slot
     paths.require_space(slot, BUILD_BYTES)
     with locked(slot.with_suffix(".lock"), lambda: notify("waiting for another build")) as lock:
@@ -141,15 +178,15 @@ class _Build:
 
     def _configure(self) -> None:
         self._forget_moved_build()
-        pin = self.plan.patch_set.pin
+        pin, toolchain = self.plan.patch_set.pin, self.plan.toolchain
         command = ["cmake", "-G", "Ninja", "-S", str(self._source), "-B", str(self._objects)]
         command += [f"-DCMAKE_MAKE_PROGRAM={host.ninja()}", host.ccache_flag(), *self.plan.flags]
         command += [f"-DLLAMA_BUILD_NUMBER={pin.build_number}"]
         # The commit is in every benchmark row; it also tells the two variants apart there.
         command += [f"-DLLAMA_BUILD_COMMIT={pin.commit[:9]}-{self.plan.variant}"]
-        if self.plan.toolchain.file is not None:
-            command.append(f"-DCMAKE_TOOLCHAIN_FILE={self.plan.toolchain.file.resolve()}")
-        self._run(command)
+        if toolchain.file is not None:
+            command.append(f"-DCMAKE_TOOLCHAIN_FILE={toolchain.file.resolve()}")
+        self._run([*command, *cross.prepare(toolchain, self.slot, self.notify)])
 
     def _forget_moved_build(self) -> None:
         """Start over if the cache folder was moved: cmake keeps absolute paths."""
@@ -167,6 +204,7 @@ class _Build:
         shutil.rmtree(self._objects / "bin", ignore_errors=True)
         self.notify(f"compiling {self.plan.key}")
         environment = {"NINJA_STATUS": "[%f/%t] ", **host.ccache_environment(self.slot)}
+        environment |= cross.ccache_environment(self.plan.toolchain)
         self._run([*command, *targets], environment, step_reader(self.progress))
 
     def _run(
@@ -189,6 +227,9 @@ class _Build:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as scratch:
             fresh = Path(scratch) / "new"
             self._copy_binaries(fresh)
+            if cross.is_cross(self.plan.toolchain):
+                programs = [*(fresh / "bin").iterdir(), *(fresh / "tests").iterdir()]
+                cross.check_programs(self.plan.toolchain, programs)
             cache.write_manifest(fresh, self._manifest(fresh, time.monotonic() - started))
             if target.exists():  # damaged, or lacks an extra
                 target.rename(Path(scratch) / "old")

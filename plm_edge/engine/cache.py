@@ -167,14 +167,16 @@ def find(key: str) -> Engine | None:
         return None
 
 
-def find_built_from(variant: str, patch_set: PatchSet, cpu: tuple[str, ...]) -> Engine | None:
-    """The newest host engine of this source for this CPU, whichever compiler made it."""
+def find_built_from(
+    variant: str, patch_set: PatchSet, cpu: tuple[str, ...], toolchain: str = "host"
+) -> Engine | None:
+    """The newest engine of this source for this CPU, whichever version of a compiler made it."""
     hooks = {patch.name: patch.sha256 for patch in patch_set.patches}
     is_patched = variant == "edge"
     for engine in list_all()[0]:
         made = engine.manifest
         if (
-            (made.variant, made.toolchain, made.cpu) == (variant, "host", cpu)
+            (made.variant, made.toolchain, made.cpu) == (variant, toolchain, cpu)
             and made.sdist_sha256 == patch_set.pin.sha256
             and made.patches == (hooks if is_patched else {})
             and made.sources == (dict(patch_set.sources) if is_patched else {})

@@ -24,9 +24,11 @@ _ISA_FLAG = re.compile(
 ENVIRONMENT_FLAGS = ("CFLAGS", "CXXFLAGS", "CPPFLAGS", "LDFLAGS")
 
 
-def require_tools() -> None:
+def require_tools(*, compilers: bool = True) -> None:
     """Raise `MissingToolError` that names every missing tool and the one command for all."""
-    wanted = {"cmake": "cmake", "git": "git", **{compiler()[0]: "c++", c_compiler()[0]: "cc"}}
+    wanted = {"cmake": "cmake", "git": "git"}
+    if compilers:
+        wanted |= {compiler()[0]: "c++", c_compiler()[0]: "cc"}
     missing = [name for tool, name in wanted.items() if shutil.which(tool) is None]
     if missing:
         packages = [shell.DEBIAN_PACKAGES.get(name, name) for name in missing]

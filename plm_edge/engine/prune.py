@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plm_edge import paths
-from plm_edge.engine import cache, patches, source, ui
+from plm_edge.engine import cache, cross, patches, source, ui, zig
 from plm_edge.engine.lock import held_if_free, is_locked
-from plm_edge.engine.plan import VARIANTS, BuildPlan, host_plan
+from plm_edge.engine.plan import BuildPlan
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def find(*, everything: bool = False) -> list[Leftover]:
     """What `remove` may delete; `everything` includes what is current."""
     if everything:
         return [_leftover(path, "all of it was asked for") for path in _contents()]
-    plans = [host_plan(variant, patches.load()) for variant in VARIANTS]
+    plans = [served.plan for served in cross.all_plans(patches.load())]
     return [*_outdated(plans), *_half_done()]
 
 
@@ -50,8 +50,8 @@ def _is_building() -> bool:
     return any(is_locked(lock) for lock in paths.cache_dir().glob("*/*.lock"))
 
 
-def _source_dirs() -> tuple[Path, Path]:
-    return source.downloads_dir(), source.sources_dir()
+def _source_dirs() -> tuple[Path, ...]:
+    return source.downloads_dir(), source.sources_dir(), zig.toolchains_dir()
 
 
 def _outdated(plans: list[BuildPlan]) -> Iterator[Leftover]:
@@ -61,6 +61,7 @@ def _outdated(plans: list[BuildPlan]) -> Iterator[Leftover]:
         cache.builds_dir(): {plan.slot for plan in plans},
         source.downloads_dir(): {pin.sdist for pin in pins},
         source.sources_dir(): {source.stock_tree_path(pin).name for pin in pins},
+        zig.toolchains_dir(): {zig.pin().name, zig.CACHE_NAME},
     }
     for folder, names in current.items():
         for path in sorted(folder.glob("[!.]*")):
@@ -75,7 +76,7 @@ def _outdated(plans: list[BuildPlan]) -> Iterator[Leftover]:
 def _half_done() -> Iterator[Leftover]:
     if _is_building():
         return
-    patterns = ("engines/.part-*", "builds/*/.src-*", "downloads/.pip-*", "sources/*.part")
+    patterns = ("engines/.part-*", "builds/*/.src-*", "*/.pip-*", "sources/*.part")
     for pattern in (*patterns, "ui/.npm-*"):
         for path in sorted(paths.cache_dir().glob(pattern)):
             yield _leftover(path, "left by a build that was killed")

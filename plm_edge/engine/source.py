@@ -8,7 +8,7 @@ import shutil
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from plm_edge import paths, shell
@@ -61,18 +61,22 @@ def fetch(pin: Pin, notify: Notify = silent) -> Path:
     return target
 
 
-def _pip_download(pin: Pin, folder: Path) -> Path:
+def pip(words: Sequence[str]) -> None:
+    """Run pip of this Python: the user's index, mirror, proxy and credentials are respected."""
     if importlib.util.find_spec("pip") is None:
         raise MissingToolError(
             f"pip is not installed for {sys.executable}", hint=f"{sys.executable} -m ensurepip"
         )
+    shell.capture([sys.executable, "-m", "pip", *words, "--no-input", "-q"], env=PIP_ENVIRONMENT)
+
+
+def _pip_download(pin: Pin, folder: Path) -> Path:
     wanted = folder / "requirements.txt"
     # A hash in the requirement makes pip check the file before it runs any code of it.
     wanted.write_text(f"{pin.requirement} --hash=sha256:{pin.sha256}\n", encoding="utf-8")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "-q"]
-    command += ["--no-binary", pin.package, "--require-hashes", "-r", str(wanted)]
+    words = ["download", "--no-deps", "--no-binary", pin.package, "--require-hashes"]
     try:
-        shell.capture([*command, "-d", str(folder)], env=PIP_ENVIRONMENT)
+        pip([*words, "-r", str(wanted), "-d", str(folder)])
     except ToolError as error:
         raise ToolError(
             f"cannot fetch {pin.requirement}: {error.message}",

@@ -24,10 +24,10 @@ ALLOWED = {
     "eval": CORE | {"engine", "device"},
     "chat": CORE | {"engine", "device"},
     "advise": CORE | {"device"},
-    "report": CORE,
+    "report": CORE | {"bench", "eval"},
     "tune": CORE | {"engine", "device", "model"},
 }
-DATA_FOLDERS = ("converters", "quant", "devices", "patches", "training")
+DATA_FOLDERS = ("converters", "quant", "devices", "patches", "training", "tasks")
 
 
 def modules() -> list[Path]:

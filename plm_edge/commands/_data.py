@@ -1,4 +1,4 @@
-"""`list show validate copy`, written once for the four kinds of data files."""
+"""`list show validate copy`, written once for all kinds of data files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from plm_edge.resources import Kind, Resource
 
 Load = Callable[[Resource], Any]
 """Reads a resource into its dataclass; raises `PlmEdgeError` when it is broken."""
+Parts = Callable[[Resource], list[Path]]
+"""The files that belong to a resource and are copied along under their own names."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 NameArgument = Annotated[str, typer.Argument(help="A name that `list` shows.")]
 DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Print what would be done.")]
 
 
-def add_data_commands(app: typer.Typer, kind: Kind, load: Load) -> None:
+def add_data_commands(
+    app: typer.Typer, kind: Kind, load: Load, parts: Parts = lambda resource: []
+) -> None:
     """Add the four verbs for `kind` to `app`; `load` is what `validate` checks with."""
     noun = resources.NOUNS[kind]
     suffix = resources.SUFFIXES[kind]
@@ -72,13 +76,19 @@ def add_data_commands(app: typer.Typer, kind: Kind, load: Load) -> None:
     ) -> None:
         resource = resources.find(kind, name)
         target = config_dir() / kind / (_file_name(name if new_name is None else new_name) + suffix)
-        if target.exists():
-            raise InputError(f"{target}: exists already", hint=f"rm {target}")
-        if dry_run:
-            print(f"would copy {resource.path} to {target}")
-            return
-        write_text_atomic(target, _text(resource.path))
-        print(target)
+        copies = {part: target.parent / part.name for part in parts(resource)}
+        # A second copy of the same task shares the data of the first.
+        copies = {a: b for a, b in copies.items() if not (b.exists() and _text(a) == _text(b))}
+        copies[resource.path] = target
+        for path in copies.values():
+            if path.exists():
+                raise InputError(f"{path}: exists already", hint=f"rm {path}")
+        for source, path in copies.items():
+            if dry_run:
+                print(f"would copy {source} to {path}")
+            else:
+                write_text_atomic(path, _text(source))
+                print(path)
 
 
 def _file_name(name: str) -> str:

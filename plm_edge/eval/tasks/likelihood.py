@@ -48,13 +48,16 @@ def _mass(values: Sequence[float], correct: Sequence[int]) -> float:
 
 
 def choice_baselines(items: Sequence[Choice]) -> Scores:
-    """A coin, the most frequent place, the longest answer, most words shared with the question."""
+    """A coin, the most frequent place, the longest and the shortest answer, most words shared."""
     place = Counter(item.correct[0] for item in items).most_common(1)[0][0]
     return {
         "random": statistics.fmean(1 / len(_rivals(item)) for item in items),
         "most common place": _mean([place == item.correct[0] for item in items]),
         "longest": _mean(
             [_best([*map(len, i.choices)], _rivals(i)) == i.correct[0] for i in items]
+        ),
+        "shortest": _mean(
+            [_best([-len(c) for c in i.choices], _rivals(i)) == i.correct[0] for i in items]
         ),
         "most overlap": _mean([_nearest_choice(item) == item.correct[0] for item in items]),
     }

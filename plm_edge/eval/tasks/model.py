@@ -18,11 +18,16 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Timing:
-    """What one call took; `first_token_seconds` counts from the prompt's first token."""
+    """What one call took; `first_token_seconds` counts from the prompt's first token.
+
+    `decoded_tokens` are those computed one by one in `answer_seconds`: the first token of an
+    answer comes with the prompt, and the last one need not be computed.
+    """
 
     prompt_tokens: int
     first_token_seconds: float
     answer_tokens: int
+    decoded_tokens: int
     answer_seconds: float
     total_seconds: float
     cpu_seconds: float
@@ -33,6 +38,7 @@ class Timing:
             self.prompt_tokens + other.prompt_tokens,
             self.first_token_seconds,
             self.answer_tokens + other.answer_tokens,
+            self.decoded_tokens + other.decoded_tokens,
             self.answer_seconds + other.answer_seconds,
             self.total_seconds + other.total_seconds,
             self.cpu_seconds + other.cpu_seconds,

@@ -102,7 +102,7 @@ def timings(taken: Sequence[Timing]) -> dict[str, Any]:
             if t.total_seconds > t.answer_seconds
         ],
         "output_tokens_per_second": [
-            t.answer_tokens / t.answer_seconds for t in taken if t.answer_seconds > 0
+            t.decoded_tokens / t.answer_seconds for t in taken if t.decoded_tokens
         ],
         "total_seconds": [t.total_seconds for t in taken],
         "cpu_percent": [100 * t.cpu_seconds / t.total_seconds for t in taken if t.total_seconds],

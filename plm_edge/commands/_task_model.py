@@ -1,0 +1,134 @@
+"""The engine as a task sees it: our in-process model, timed call by call."""
+
+from __future__ import annotations
+
+import codecs
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from plm_edge.errors import InputError
+from plm_edge.eval.tasks.model import Completion, Likelihoods, Prompt, Timing
+
+if TYPE_CHECKING:
+    from plm_edge.chat.scoring import ScoringModel
+
+
+class EngineTaskModel:
+    """A `TaskModel` on a loaded file; greedy, and from an empty cache for every call."""
+
+    def __init__(self, model: ScoringModel) -> None:
+        self.model = model
+
+    def complete(self, prompt: Prompt, max_tokens: int, stop: Sequence[str]) -> Completion:
+        """Write greedily, until a stop text, the end token or the limit."""
+        from plm_edge.chat.sampling import Sampling
+
+        tokens = self._tokens(prompt)
+        self._require_room(len(tokens))
+        clock = _Clock()
+        self.model.forget()
+        self.model.feed(tokens, lambda: False)
+        sampling = Sampling(temperature=0, repeat_penalty=1.0, max_tokens=max_tokens, seed=0)
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        text, count, decoded = "", 0, 0
+        with self.model.sampler(sampling) as chain:
+            while True:
+                token = self.model.sample(chain)
+                clock.first_token()
+                if self.model.is_end(token):
+                    break
+                count += 1
+                text += decoder.decode(self.model.piece(token))
+                is_full = self.model.used_tokens >= self.model.context_tokens
+                if count >= max_tokens or is_full or any(mark in text for mark in stop):
+                    break
+                self.model.append(token)
+                decoded += 1
+        return Completion(_cut(text, stop), clock.timing(len(tokens), count, decoded))
+
+    def likelihoods(self, prompt: Prompt, continuations: Sequence[str]) -> Likelihoods:
+        """How probable each continuation is; the prompt is computed once for all of them."""
+        context = self._tokens(prompt)
+        whole = [self._continued(prompt, context, text) for text in continuations]
+        self._require_room(max(map(len, whole)))
+        clock = _Clock()
+        self.model.forget()
+        values, computed = [], len(context)
+        for tokens in whole:
+            # What the continuation changes of the prompt's last token belongs to it.
+            start = min(len(context), _common(context, tokens), len(tokens) - 1)
+            self.model.feed(tokens[:start], lambda: False)
+            clock.first_token()
+            values.append(self.model.log_probability(tokens[start:]))
+            computed += len(tokens) - start
+        return Likelihoods(tuple(values), clock.timing(computed))
+
+    def _tokens(self, prompt: Prompt) -> list[int]:
+        tokens = list(self.model.bos_tokens())
+        if prompt.is_chat:
+            tokens = list(self._chat_tokens(prompt))
+        else:
+            tokens += self.model.tokenize(prompt.text, special=False)
+        if not tokens:
+            raise InputError("the prompt is empty")
+        return tokens
+
+    def _chat_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        from plm_edge.chat.prompt import PromptBuilder
+        from plm_edge.chat.talk import read_template
+
+        builder = PromptBuilder(read_template(self.model), self.model, self.model.bos_tokens())
+        system = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        return builder.build([*system, {"role": "user", "content": prompt.text}]).tokens
+
+    def _continued(self, prompt: Prompt, context: Sequence[int], text: str) -> list[int]:
+        """Prompt and continuation as the model would have met them: as one text."""
+        if prompt.is_chat:
+            return [*context, *self.model.tokenize(text.lstrip(), special=False)]
+        bos = list(self.model.bos_tokens())
+        return bos + self.model.tokenize(prompt.text + text, special=False)
+
+    def _require_room(self, tokens: int) -> None:
+        if tokens >= self.model.context_tokens:
+            raise InputError(
+                f"the prompt takes {tokens} tokens, but the context holds "
+                f"{self.model.context_tokens}",
+                hint=f"pass --ctx {-(-(tokens + 64) // 256) * 256}",
+            )
+
+
+class _Clock:
+    """Wall and processor time from the first token of the prompt on."""
+
+    def __init__(self) -> None:
+        self._started, self._cpu = time.monotonic(), time.process_time()
+        self._first: float | None = None
+
+    def first_token(self) -> None:
+        self._first = self._first or time.monotonic()
+
+    def timing(self, prompt_tokens: int, answer_tokens: int = 0, decoded_tokens: int = 0) -> Timing:
+        ended = time.monotonic()
+        first = self._first or ended
+        return Timing(
+            prompt_tokens=prompt_tokens,
+            first_token_seconds=first - self._started,
+            answer_tokens=answer_tokens,
+            decoded_tokens=decoded_tokens,
+            answer_seconds=ended - first if decoded_tokens else 0.0,
+            total_seconds=ended - self._started,
+            cpu_seconds=time.process_time() - self._cpu,
+        )
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    from plm_edge.chat.model import common_prefix
+
+    return common_prefix(left, right)
+
+
+def _cut(text: str, stop: Sequence[str]) -> str:
+    """The text before the first stop mark."""
+    places = [text.index(mark) for mark in stop if mark in text]
+    return text[: min(places)] if places else text

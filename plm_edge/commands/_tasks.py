@@ -1,0 +1,181 @@
+"""What `plm-edge tasks run` does: tasks read, engine ready, items asked, rows kept and shown."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from plm_edge import console, resources, results, shell
+from plm_edge.errors import InputError, UsageError
+from plm_edge.eval import record
+from plm_edge.eval.record import Header, Record
+from plm_edge.eval.tasks import run as running
+from plm_edge.eval.tasks import spec
+from plm_edge.eval.tasks.energy import EnergyMeter
+from plm_edge.eval.tasks.spec import Task
+from plm_edge.eval.tasks.store import Settings, Store
+from plm_edge.gguf_header import GgufHeader, read_header
+
+if TYPE_CHECKING:
+    from plm_edge.chat.scoring import ScoringModel
+    from plm_edge.engine.cache import Engine
+
+KIND = "task"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; no names means every task that brings its data."""
+
+    file: Path
+    names: tuple[str, ...]
+    data: Path | None
+    limit: int | None
+    ctx: int
+    threads: int
+    cache_type: Literal["f16", "q8_0"]
+    is_fresh: bool
+    results: Path | None
+
+    def results_path(self) -> Path:
+        """The file rows go to."""
+        return self.results or results.default_path()
+
+    def command(self, task: str) -> str:
+        """What repeats one task of this run."""
+        words: list[str | Path] = ["plm-edge", "tasks", "run", self.file, "--task", task]
+        words += ["--data", self.data] if self.data else []
+        words += ["--limit", str(self.limit)] if self.limit else []
+        words += ["--ctx", str(self.ctx), "--threads", str(self.threads)]
+        return shell.quote([*words, "--cache-type", self.cache_type])
+
+
+def chosen(request: Request) -> list[Task]:
+    """The tasks of a request; without names those with data, the others said."""
+    if request.data is not None and len(request.names) != 1:
+        raise UsageError("--data belongs to one task", hint="name it with --task NAME")
+    if request.names:
+        known = [resources.find("tasks", name) for name in request.names]
+        tasks = [spec.load_task(resource, request.data) for resource in known]
+    else:
+        every = resources.list_all("tasks")
+        own = [resource for resource in every if spec.read_spec(resource).data]
+        left = [resource.name for resource in every if resource not in own]
+        console.note(f"left out, since they bring no data: {', '.join(left) or 'none'}")
+        tasks = [spec.load_task(resource) for resource in own]
+    return [task.first(request.limit) for task in tasks]
+
+
+def run_all(request: Request, tasks: Sequence[Task], engine: Engine) -> list[Record]:
+    """Run the tasks one after the other; each result is kept as soon as it is there."""
+    from plm_edge.bench import machine
+
+    header = read_header(request.file)
+    if header.is_random:
+        console.note("random weights: the answers are noise")
+    here = machine.read()
+    digest = _digest(request.file)
+    settings = Settings(
+        digest,
+        engine.manifest.key,
+        here.key,
+        request.ctx,
+        request.threads,
+        request.cache_type,
+    )
+    found = []
+    with _model(header, engine, request) as model:
+        for task in tasks:
+            values = _run_one(task, model, settings, request)
+            base = _header(header, task, settings, here.cpu, request.command(task.name))
+            found.append(Record(base, values))
+            record.write(request.results_path(), found[-1])
+    return found
+
+
+def _digest(file: Path) -> str:
+    from plm_edge.bench import fingerprint
+
+    with console.byte_progress(f"hashing {file.name}") as progress:
+        return fingerprint.sha256(file, progress)
+
+
+@contextmanager
+def _model(header: GgufHeader, engine: Engine, request: Request) -> Iterator[ScoringModel]:
+    from plm_edge.chat.model import ModelOptions
+    from plm_edge.chat.scoring import ScoringModel
+
+    options = ModelOptions(request.ctx, request.threads, request.cache_type)
+    with console.byte_progress(f"loading {header.path.name}") as progress:
+        model = ScoringModel(header, engine.lib_dir, options, progress)
+    with model:
+        yield model
+
+
+def _run_one(
+    task: Task, model: ScoringModel, settings: Settings, request: Request
+) -> dict[str, Any]:
+    from plm_edge.commands._task_model import EngineTaskModel
+
+    store = Store(task.sha256, settings)
+    if request.is_fresh:
+        store.forget()
+    with _watched() as device, console.step_progress(f"task {task.name}") as progress:
+        outcome = running.run(task, EngineTaskModel(model), store, progress)
+    for line in store.skipped:
+        console.warn(line)
+    if outcome.resumed:
+        console.note(f"{task.name}: {outcome.resumed} answers were there from an interrupted run")
+    values = running.values(outcome, device)
+    return {**values, "answers": str(store.finish()), "cache_type": settings.cache_type}
+
+
+@contextmanager
+def _watched() -> Iterator[dict[str, Any]]:
+    """Fills in what the machine tells about the time in between."""
+    from plm_edge.bench.sampler import LOOSE_POLL_SECONDS, Sampler
+
+    with contextlib.suppress(OSError):  # forget the peak of loading; not every kernel lets us
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    meter, device = EnergyMeter(), dict[str, Any]()
+    with Sampler(os.getpid(), LOOSE_POLL_SECONDS) as sampler:
+        yield device
+    seen, energy = sampler.observed(), meter.used()
+    device["peak_rss_bytes"] = seen.peak_rss_bytes
+    device["peak_anonymous_bytes"] = seen.peak_anonymous_bytes
+    device["temperature_celsius"] = seen.temperature_celsius
+    device["energy_joules"] = energy.joules if energy else None
+    device["energy_source"] = energy.source if energy else None
+
+
+def _header(header: GgufHeader, task: Task, settings: Settings, cpu: str, command: str) -> Header:
+    return Header(
+        kind=KIND,
+        command=command,
+        model=header.path.name,
+        model_sha256=settings.model_sha256,
+        model_bytes=header.size_bytes,
+        layout=header.layout,
+        is_random=header.is_random,
+        engine=settings.engine,
+        machine=settings.machine,
+        cpu=cpu,
+        text=task.name,
+        text_sha256=task.sha256,
+        ctx=settings.ctx,
+    )
+
+
+def context_of(header: GgufHeader, ctx: int) -> int:
+    """The context asked for, or the model's own, but 4096 at most: tasks are short."""
+    from plm_edge.chat import preflight
+
+    trained = preflight.shape_of(header).max_position_embeddings
+    if ctx > trained:
+        raise InputError(f"--ctx {ctx}: the model was trained for {trained} tokens")
+    return ctx or min(trained, 4096)

@@ -27,13 +27,13 @@ from plm_edge.convert.gguf_output import (
 )
 from plm_edge.convert.hf_config import HfConfig, read_config
 from plm_edge.convert.plan import LAYOUTS, Layout, Plan, make_plan
-from plm_edge.convert.relayout import EDGE, LAYOUT_KEY
+from plm_edge.convert.relayout import EDGE
 from plm_edge.convert.relayout_gguf import Loss, Relayout, layout_of, new_values, plan_relayout
 from plm_edge.convert.stream import Piece, write_file
 from plm_edge.convert.tokenizer import Tokenizer, read_tokenizer
 from plm_edge.convert.weights import check_twins, make_pieces
 from plm_edge.errors import InputError, UsageError
-from plm_edge.gguf_header import RANDOM_KEY, GgufValue, is_gguf, read_header
+from plm_edge.gguf_header import LAYOUT_KEY, RANDOM_KEY, GgufValue, is_gguf, read_header
 from plm_edge.paths import atomic_path, require_space
 
 _FILE_TYPES: dict[OutputType, LlamaFileType] = {

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-LAYOUT_KEY = "plm.tensor_data_layout"
 EDGE = "edge"
 
 Array = npt.NDArray[Any]

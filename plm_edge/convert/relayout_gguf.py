@@ -32,10 +32,16 @@ from plm_edge.convert.encode import (
 )
 from plm_edge.convert.gguf_output import FileLayout, Output, string
 from plm_edge.convert.plan import Layout
-from plm_edge.convert.relayout import EDGE, LAYOUT_KEY, HeadSplit
+from plm_edge.convert.relayout import EDGE, HeadSplit
 from plm_edge.convert.stream import Chunk, Piece
 from plm_edge.errors import InputError
-from plm_edge.gguf_header import TENSOR_TYPE_IDS, GgufHeader, GgufTensor, GgufValue
+from plm_edge.gguf_header import (
+    LAYOUT_KEY,
+    TENSOR_TYPE_IDS,
+    GgufHeader,
+    GgufTensor,
+    GgufValue,
+)
 from plm_edge.paths import read_error
 from plm_edge.shape import PlmShape
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from plm_edge.console import Progress
 from plm_edge.convert.encode import Bytes
 from plm_edge.convert.gguf_output import FileLayout
+from plm_edge.convert.output_file import OutputFile
 from plm_edge.errors import InputError
 
 # At the true shape a worker holds about 100 MB (one transposed FFN matrix and its pieces).
@@ -26,6 +27,8 @@ _FLUSH_BYTES = 256 << 20
 
 Chunk = tuple[int, Bytes]
 """(offset in the file, content)"""
+Checksum = tuple[int, int, int]
+"""(offset in the file, bytes, CRC-32)"""
 
 
 @dataclass(frozen=True)
@@ -48,25 +51,22 @@ def write_file(
 
     Raises what a piece raises, after the running ones have ended.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    try:
-        # The disk is asked for all of it at once: too little shows now, and it lies in one piece.
-        os.posix_fallocate(handle, 0, layout.size_bytes)
-        _write_all(handle, memoryview(layout.header), 0)
-        checksums = _run(handle, pieces, progress)
+    with OutputFile(path, layout.size_bytes) as file:
+        file.write(memoryview(layout.header), 0)
+        checksums = _run(file, pieces, progress, verify)
         if verify:
-            _read_back(handle, path, checksums)
-    finally:
-        os.close(handle)
+            _read_back(file, checksums)
 
 
-def _run(handle: int, pieces: Sequence[Piece], progress: Progress) -> list[tuple[int, int, int]]:
+def _run(
+    file: OutputFile, pieces: Sequence[Piece], progress: Progress, verify: bool
+) -> list[Checksum]:
     total, done = sum(piece.size_bytes for piece in pieces), 0
-    checksums: list[tuple[int, int, int]] = []
+    checksums: list[Checksum] = []
     progress(0, total)
-    with ThreadPoolExecutor(workers()) as pool, _Flusher(handle) as flusher:
+    with ThreadPoolExecutor(workers()) as pool, _Flusher(file) as flusher:
         try:
-            futures = {pool.submit(_run_piece, handle, piece): piece for piece in pieces}
+            futures = {pool.submit(_run_piece, file, verify, piece): piece for piece in pieces}
             for future in as_completed(futures):
                 checksums += future.result()
                 done += futures[future].size_bytes
@@ -79,10 +79,10 @@ def _run(handle: int, pieces: Sequence[Piece], progress: Progress) -> list[tuple
 
 
 class _Flusher:
-    """Starts writing to the disk in the background every few hundred megabytes."""
+    """Starts writing what the page cache holds every few hundred megabytes, in the background."""
 
-    def __init__(self, handle: int) -> None:
-        self.handle = handle
+    def __init__(self, file: OutputFile) -> None:
+        self.file = file
         self.unwritten = 0
         self.pool = ThreadPoolExecutor(1)
         self.running: Future[None] | None = None
@@ -94,13 +94,15 @@ class _Flusher:
         self.pool.shutdown(wait=True)
 
     def written(self, size_bytes: int) -> None:
+        if self.file.is_direct:
+            return
         self.unwritten += size_bytes
         if self.unwritten < _FLUSH_BYTES or (self.running and not self.running.done()):
             return
         if self.running:
             self.running.result()  # a full disk may show only here
         self.unwritten = 0
-        self.running = self.pool.submit(os.fdatasync, self.handle)
+        self.running = self.pool.submit(os.fdatasync, self.file.handle)
 
 
 def workers() -> int:
@@ -108,29 +110,24 @@ def workers() -> int:
     return max(1, min(_WORKERS_LIMIT, len(os.sched_getaffinity(0))))
 
 
-def _run_piece(handle: int, piece: Piece) -> list[tuple[int, int, int]]:
-    written = []
+def _run_piece(file: OutputFile, verify: bool, piece: Piece) -> list[Checksum]:
+    checksums = []
     for offset, content in piece.make():
         view = memoryview(content.data)
-        _write_all(handle, view, offset)
-        written.append((offset, len(view), zlib.crc32(view)))
-    return written
+        file.write(view, offset)
+        if verify:
+            checksums.append((offset, len(view), zlib.crc32(view)))
+    return checksums
 
 
-def _write_all(handle: int, view: memoryview, offset: int) -> None:
-    while view:
-        count = os.pwrite(handle, view, offset)
-        view, offset = view[count:], offset + count
-
-
-def _read_back(handle: int, path: Path, checksums: list[tuple[int, int, int]]) -> None:
+def _read_back(file: OutputFile, checksums: list[Checksum]) -> None:
     for offset, size_bytes, expected in sorted(checksums):
         found = 0
-        for part in _parts(handle, offset, size_bytes):
+        for part in _parts(file.handle, offset, size_bytes):
             found = zlib.crc32(part, found)
         if found != expected:
             raise InputError(
-                f"{path}: reading back {size_bytes} bytes at {offset} gave other bytes than "
+                f"{file.path}: reading back {size_bytes} bytes at {offset} gave other bytes than "
                 "were written; the disk or its memory is at fault"
             )
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from plm_edge.console import no_progress
-from plm_edge.convert import stream
+from plm_edge.convert import output_file, stream
 from plm_edge.convert.gguf_output import FileLayout
 from plm_edge.convert.stream import Chunk, Piece, write_file
 from plm_edge.errors import InputError
@@ -67,6 +67,8 @@ def test_a_disk_that_fails_behind_our_back_is_noticed(
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    # Only the page cache puts failures off: direct writes fail where they are made.
+    monkeypatch.setattr(output_file, "_open_direct", lambda path: None)
     monkeypatch.setattr(stream.os, "fdatasync", full)
     monkeypatch.setattr(stream, "_FLUSH_BYTES", 64)
     pieces = [piece(number, 0.002) for number in range(100)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,19 @@ from plm_edge.errors import InputError, PlmEdgeError
 _ROWS = 32
 
 
+@dataclass(frozen=True)
+class Likelihood:
+    """The natural log of a text's probability, and whether greedy writing would give the text."""
+
+    log_probability: float
+    is_greedy: bool
+
+
 class ScoringModel(ChatModel):
     """A `ChatModel` that judges texts beside writing them."""
 
-    def log_probability(self, tokens: Sequence[int]) -> float:
-        """The natural log of the probability that `tokens` follow what the cache holds.
+    def likelihood(self, tokens: Sequence[int]) -> Likelihood:
+        """How probable it is that `tokens` follow what the cache holds.
 
         Raises `InputError` when the model's output is not numbers, or the context is full.
         """
@@ -31,13 +40,15 @@ class ScoringModel(ChatModel):
                 f"{self.context_tokens}",
                 hint=f"pass --ctx {-(-needed // 256) * 256}",
             )
-        total = self._log_softmax(self.logits()[None, :])[0, tokens[0]]
+        row = self._log_softmax(self.logits()[None, :])[0]
+        total, is_greedy = row[tokens[0]], row.argmax() == tokens[0]
         for start in range(0, len(tokens) - 1, _ROWS):
             known = tokens[start : min(start + _ROWS, len(tokens) - 1)]
             following = np.asarray(tokens[start + 1 : start + 1 + len(known)])
             rows = self._log_softmax(self._rows(known))
             total += rows[np.arange(len(known)), following].sum()
-        return float(total)
+            is_greedy &= bool((rows.argmax(axis=1) == following).all())
+        return Likelihood(float(total), bool(is_greedy))
 
     def _log_softmax(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
         values = logits.astype(np.float64)

@@ -54,15 +54,19 @@ class EngineTaskModel:
         self._require_room(max(map(len, whole)))
         clock = _Clock()
         self.model.forget()
-        values, computed = [], len(context)
+        found, computed = [], len(context)
         for tokens in whole:
             # What the continuation changes of the prompt's last token belongs to it.
             start = min(len(context), _common(context, tokens), len(tokens) - 1)
             self.model.feed(tokens[:start], lambda: False)
             clock.first_token()
-            values.append(self.model.log_probability(tokens[start:]))
+            found.append(self.model.likelihood(tokens[start:]))
             computed += len(tokens) - start
-        return Likelihoods(tuple(values), clock.timing(computed))
+        return Likelihoods(
+            tuple(each.log_probability for each in found),
+            tuple(each.is_greedy for each in found),
+            clock.timing(computed),
+        )
 
     def _tokens(self, prompt: Prompt) -> list[int]:
         tokens = list(self.model.bos_tokens())

@@ -73,43 +73,37 @@ def chosen(request: Request) -> list[Task]:
 
 def run_all(request: Request, tasks: Sequence[Task], engine: Engine) -> list[Record]:
     """Run the tasks one after the other; each result is kept as soon as it is there."""
-    from plm_edge.bench import machine
-
     header = read_header(request.file)
-    if header.is_random:
-        console.note("random weights: the answers are noise")
-    here = machine.read()
-    digest = _digest(request.file)
-    settings = Settings(
-        digest,
-        engine.manifest.key,
-        here.key,
-        request.ctx,
-        request.threads,
-        request.cache_type,
-    )
+    settings, cpu = settings_of(request, engine)
     found = []
-    with _model(header, engine, request) as model:
+    with open_model(header, engine, request) as model:
         for task in tasks:
             values = _run_one(task, model, settings, request)
-            base = _header(header, task, settings, here.cpu, request.command(task.name))
+            base = _header(header, task, settings, cpu, request.command(task.name))
             found.append(Record(base, values))
             record.write(request.results_path(), found[-1])
     return found
 
 
-def _digest(file: Path) -> str:
-    from plm_edge.bench import fingerprint
+def settings_of(request: Request, engine: Engine) -> tuple[Settings, str]:
+    """What answers depend on besides the task, and the processor's name."""
+    from plm_edge.bench import fingerprint, machine
 
-    with console.byte_progress(f"hashing {file.name}") as progress:
-        return fingerprint.sha256(file, progress)
+    with console.byte_progress(f"hashing {request.file.name}") as progress:
+        digest = fingerprint.sha256(request.file, progress)
+    here, key = machine.read(), engine.manifest.key
+    made = Settings(digest, key, here.key, request.ctx, request.threads, request.cache_type)
+    return made, here.cpu
 
 
 @contextmanager
-def _model(header: GgufHeader, engine: Engine, request: Request) -> Iterator[ScoringModel]:
+def open_model(header: GgufHeader, engine: Engine, request: Request) -> Iterator[ScoringModel]:
+    """The loaded model, freed at the end."""
     from plm_edge.chat.model import ModelOptions
     from plm_edge.chat.scoring import ScoringModel
 
+    if header.is_random:
+        console.note("random weights: the answers are noise")
     options = ModelOptions(request.ctx, request.threads, request.cache_type)
     with console.byte_progress(f"loading {header.path.name}") as progress:
         model = ScoringModel(header, engine.lib_dir, options, progress)

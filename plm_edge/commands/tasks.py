@@ -75,3 +75,40 @@ def run(
         return
     found = _tasks.run_all(request, tasks, ready_engine())
     _tasks_show.records(found, as_json=as_json)
+
+
+@app.command()
+def harness(
+    file: Annotated[Path, typer.Argument(help="The model, a GGUF file.")],
+    task: Annotated[list[str], typer.Option(help="A task of lm-evaluation-harness, or several.")],
+    include: Annotated[Path | None, typer.Option(help="Folder with further task YAMLs.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first items.")] = None,
+    shots: Annotated[int | None, typer.Option(min=0, help="Examples before each item.")] = None,
+    ctx: Annotated[int, typer.Option(min=0, help="Context; 0: the model's, 4096 at most.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option("--threads", "-t", min=1, max=512, help="Default: big cores.")
+    ] = None,
+    results: Annotated[Path | None, typer.Option(help="The file that rows go to.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run tasks of EleutherAI's lm-evaluation-harness on our engine (extra `harness`)."""
+    from plm_edge.chat import preflight
+    from plm_edge.chat.threads import default_threads
+    from plm_edge.commands import _harness, _tasks
+    from plm_edge.eval.tasks.harness import HarnessRequest, require
+
+    require()
+    ctx = _tasks.context_of(preflight.checked_header(file), ctx)
+    request = _tasks.Request(
+        file,
+        names=tuple(task),
+        data=None,
+        limit=limit,
+        ctx=ctx,
+        threads=threads or default_threads(),
+        cache_type="f16",
+        is_fresh=False,
+        results=results,
+    )
+    wanted = HarnessRequest(tuple(task), include, limit, shots)
+    _harness.show(_harness.run(wanted, request, ready_engine()), as_json=as_json)

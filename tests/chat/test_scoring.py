@@ -42,7 +42,7 @@ def test_a_batch_gives_what_single_tokens_give(engine: Engine, tmp_path: Path, l
         expected = one_by_one(model, prompt, tokens)
         model.forget()
         model.feed(prompt, lambda: False)
-        assert model.log_probability(tokens) == pytest.approx(expected, abs=1e-3)
+        assert model.likelihood(tokens).log_probability == pytest.approx(expected, abs=1e-3)
         assert model.used_tokens == len(prompt) + length - 1
 
 
@@ -53,16 +53,17 @@ def test_what_the_model_says_is_certain_and_the_rest_is_not(engine: Engine, tmp_
         values = []
         for text in ("abc", "acb"):
             model.feed(prompt, lambda: False)
-            values.append(model.log_probability(model.tokenize(text, special=False)))
-        assert values[0] == pytest.approx(0, abs=1e-3)
-        assert values[1] < -50
+            values.append(model.likelihood(model.tokenize(text, special=False)))
+        assert values[0].log_probability == pytest.approx(0, abs=1e-3)
+        assert values[1].log_probability < -50
+        assert [value.is_greedy for value in values] == [True, False]
 
 
 def test_a_full_context_is_said(engine: Engine, scripted: Path) -> None:
     with load(scripted, engine, 256) as model:
         model.feed(model.tokenize("x", special=False), lambda: False)
         with pytest.raises(InputError, match="take 300 tokens, but the context holds 256"):
-            model.log_probability(model.tokenize("y" * 300, special=False))
+            model.likelihood(model.tokenize("y" * 300, special=False))
 
 
 def test_output_that_is_no_number_is_said(engine: Engine, tmp_path: Path) -> None:
@@ -70,4 +71,4 @@ def test_output_that_is_no_number_is_said(engine: Engine, tmp_path: Path) -> Non
     with load(path, engine) as model:
         model.feed(model.tokenize("x", special=False), lambda: False)
         with pytest.raises(InputError, match="not numbers"):
-            model.log_probability(model.tokenize("yz", special=False))
+            model.likelihood(model.tokenize("yz", special=False))

@@ -14,11 +14,12 @@ from plm_edge.eval.tasks.spec import TaskSpec
 
 
 def ask_choice(spec: TaskSpec, item: Choice, model: TaskModel) -> Answered:
-    """Which answer is most probable; `normalized` divides by its length in bytes, so that long
-    answers are not at a disadvantage."""
+    """Which answer is most probable; `normalized` divides by its length, so that long answers are
+    not at a disadvantage (in bytes, without the blank before it, as lm-evaluation-harness does)."""
     texts = spec.continuations(item)
     found = model.likelihoods(Prompt(spec.ask(item), spec.chat, spec.system), texts)
-    per_byte = [v / len(t.encode()) for v, t in zip(found.values, texts, strict=True)]
+    lengths = [max(1, len(text.strip().encode())) for text in texts]
+    per_byte = [v / length for v, length in zip(found.values, lengths, strict=True)]
     rivals = _rivals(item)
     scores = {
         "accuracy": float(_best(found.values, rivals) == rivals[0]),

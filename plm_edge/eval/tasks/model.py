@@ -55,9 +55,10 @@ class Completion:
 
 @dataclass(frozen=True)
 class Likelihoods:
-    """Natural log probability of each continuation."""
+    """Natural log of each continuation's probability; `greedy`: the model itself would write it."""
 
     values: tuple[float, ...]
+    greedy: tuple[bool, ...]
     timing: Timing
 
 

@@ -24,4 +24,5 @@ class SaidModel:
 
     def likelihoods(self, prompt: Prompt, continuations: Sequence[str]) -> Likelihoods:
         self.asked.append(prompt)
-        return Likelihoods(tuple(self.values[prompt.text]), TIMING)
+        values = tuple(self.values[prompt.text])
+        return Likelihoods(values, tuple(value == max(values) for value in values), TIMING)

@@ -6,6 +6,8 @@ The binding does not describe it. Everything read through it lives only during t
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from pathlib import Path
 
 _NAME_BYTES, _SOURCES = 64, 10
 _OP_PARAMETERS = 16
@@ -29,3 +31,15 @@ Tensor._fields_ = [
     ("data", ctypes.c_void_p),
     ("name", ctypes.c_char * _NAME_BYTES),
 ]
+
+
+def op_namer(lib_dir: Path) -> Callable[[int], str]:
+    """ggml's word for an operation's number in the engine in `lib_dir`: `MUL_MAT` or `PLM`."""
+    library = ctypes.CDLL(str(lib_dir / "libggml-base.so"))
+    library.ggml_op_name.restype = ctypes.c_char_p
+
+    def name(op: int) -> str:
+        found: bytes = library.ggml_op_name(op)
+        return found.decode()
+
+    return name

@@ -71,7 +71,9 @@ class EvalModel:
     def _open_model(self, progress: Progress) -> Any:
         params = self.api.llama_model_default_params()
         params.n_gpu_layers = 0
-        params.use_mmap = self.options.is_mapped
+        if not self.options.is_mapped:
+            params.load_mode = self.api.LLAMA_LOAD_MODE_NONE
+            params.use_extra_bufts = False  # those hold weights rearranged
         size_bytes = self.header.size_bytes
 
         def report(share: float, data: object) -> bool:

@@ -112,8 +112,11 @@ def role(name: str) -> str:
     return name if layer_of(name) is None else name.split(".", 2)[2]
 
 
-def make(header: GgufHeader, recipe: Recipe) -> Plan:
-    """The plan for a file; `InputError` if it is no PLM or the quantizer cannot write it."""
+def make(header: GgufHeader, recipe: Recipe, added: Mapping[str, GgufValue] | None = None) -> Plan:
+    """The plan for a file; `InputError` if it is no PLM or the quantizer cannot write it.
+
+    `added` is metadata the quantizer will write besides what it always does.
+    """
     if header.architecture != ARCHITECTURE:
         raise InputError(
             f"{header.path}: architecture {header.architecture!r}, expected {ARCHITECTURE!r}"
@@ -123,7 +126,9 @@ def make(header: GgufHeader, recipe: Recipe) -> Plan:
     layers = {layer for tensor in header.tensors if (layer := layer_of(tensor.name)) is not None}
     layer_count = max(layers, default=-1) + 1
     tensors = tuple(_plan(tensor, recipe, layer_count) for tensor in header.tensors)
-    return Plan(BASE_NAMES[recipe.type], tensors, _file_bytes(header.values, tensors))
+    return Plan(
+        BASE_NAMES[recipe.type], tensors, _file_bytes({**header.values, **(added or {})}, tensors)
+    )
 
 
 def is_current(header: GgufHeader, recipe: Recipe) -> bool:

@@ -34,6 +34,7 @@ class Request:
     target: Path
     threads: int = 0
     allow_requantize: bool = False
+    importance: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,8 @@ def run(
     command: list[str | Path] = [engine.tool(TOOL), "--max-buffer-size", str(_BUFFER_MIB)]
     if request.allow_requantize:
         command.append("--allow-requantize")
+    if request.importance is not None:
+        command += ["--imatrix", request.importance]
     log = paths.state_dir() / "logs" / f"quantize-{os.getpid()}.log"
     log.unlink(missing_ok=True)
     types = part.with_suffix(".types")

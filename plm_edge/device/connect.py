@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from plm_edge import resources
+from plm_edge.device import profile as profiles
 from plm_edge.device.adb import AdbTransport
 from plm_edge.device.emulated import EmulatedTransport
 from plm_edge.device.local import LocalTransport
@@ -25,7 +27,8 @@ def connect(name: str, profile: Profile) -> Transport:
     if wire.kind == "local":
         return LocalTransport(name)
     if wire.kind == "emulated":
-        return EmulatedTransport(name, profile.cpu.qemu_cpu or "max")
+        cpu = profile.cpu.qemu_cpu or "max"
+        return EmulatedTransport(name, cpu, _features_of(cpu) or frozenset(profile.cpu.features))
     if wire.kind == "adb":
         return AdbTransport(name, wire.serial, wire.folder or ADB_FOLDER)
     if wire.host is None:
@@ -38,6 +41,16 @@ def connect(name: str, profile: Profile) -> Transport:
         Path(wire.config_file).expanduser() if wire.config_file else None,
     )
     return SshTransport(name, address, wire.folder or SSH_FOLDER)
+
+
+def _features_of(cpu: str) -> frozenset[str]:
+    """What a CPU model of qemu's has: the features of the shipped profile it stands for."""
+    for resource in resources.list_all("devices"):
+        if resource.origin == "shipped":
+            known = profiles.load(resource).cpu
+            if known.qemu_cpu == cpu:
+                return frozenset(known.features)
+    return frozenset()
 
 
 def has_address(profile: Profile) -> bool:

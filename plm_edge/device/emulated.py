@@ -19,13 +19,14 @@ _AARCH64 = b"\xb7\x00"
 
 
 class EmulatedTransport(LocalTransport):
-    """This machine with another's CPU; `cpu` is a name qemu knows."""
+    """This machine with another's CPU; `cpu` is a name qemu knows, `features` what it can do."""
 
     is_emulated = True
 
-    def __init__(self, name: str, cpu: str) -> None:
+    def __init__(self, name: str, cpu: str, features: frozenset[str] = frozenset()) -> None:
         super().__init__(name)
         self.cpu = cpu
+        self.features = features
 
     def program(self, argv: Sequence[str]) -> list[str]:
         if not is_aarch64(Path(argv[0])):

@@ -1,0 +1,56 @@
+"""Whether a build of a profile runs on the device that answered; said before anything is sent."""
+
+from __future__ import annotations
+
+from plm_edge import resources
+from plm_edge.device import profile as profiles
+from plm_edge.device.probe import Facts
+from plm_edge.device.profile import Profile
+from plm_edge.errors import DeviceError, PlmEdgeError
+
+_ARM64 = ("aarch64", "arm64")
+
+
+def require_fit(name: str, profile: Profile, facts: Facts) -> None:
+    """Raise `DeviceError` if the profile's builds would not run there, naming one that would."""
+    if profile.architecture == "native":
+        return
+    if facts.architecture not in _ARM64:
+        raise DeviceError(
+            f"{name}: its system is {facts.architecture}, and the engine is built for 64-bit ARM",
+            hint="install a 64-bit system on it (Raspberry Pi OS Lite, 64-bit)",
+        )
+    missing = [feature for feature in profile.cpu.features if feature not in facts.features]
+    if missing:
+        raise DeviceError(
+            f"{name}: builds for {profile.cpu.march} use {', '.join(missing)}, which its "
+            f"{facts.core_names} does not have: they would end in SIGILL",
+            hint=_better(name, profile, facts),
+        )
+
+
+def fitting(facts: Facts, kind: str) -> list[str]:
+    """Names of the shipped profiles whose builds run there, the most capable first.
+
+    `kind` is the wire in use: among equals, profiles with the same one come first.
+    """
+    found: list[tuple[bool, int, bool, str]] = []
+    for resource in resources.list_all("devices"):
+        try:
+            candidate = profiles.load(resource)
+        except PlmEdgeError:
+            continue  # a broken file of the user's own; `device validate` tells
+        wanted = candidate.cpu.features
+        if resource.origin == "shipped" and wanted and facts.features.issuperset(wanted):
+            is_named = candidate.description.lower() in facts.model.lower()
+            same_wire = candidate.transport.kind == kind
+            found.append((not is_named, -len(wanted), not same_wire, resource.name))
+    return [name for *_, name in sorted(found)]
+
+
+def _better(name: str, profile: Profile, facts: Facts) -> str:
+    kind = profile.transport.kind
+    names = fitting(facts, "ssh" if kind == "emulated" else kind)
+    if not names:
+        return "no shipped profile fits this processor; plm-edge device list"
+    return f"plm-edge device add {name} --extends {names[0]} --replace, and the address again"

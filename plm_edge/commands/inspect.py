@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,17 +10,30 @@ import typer
 
 from plm_edge import console
 from plm_edge.commands._data import JsonFlag
+from plm_edge.errors import InputError
 
 app = typer.Typer()
+
+WINDOW = 256  # tokens that see each other; attention costs their square
 
 
 @app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="GGUF file, or folder of a checkpoint.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    sparsity: Annotated[
+        Path | None, typer.Option(metavar="TEXT", help="Measure zero activations on this file.")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Of the text, for --sparsity.")] = 512,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Its folder, for --sparsity of a GGUF.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Print shape, layout, types, sizes, cache bytes per token, tokenizer and template."""
+    if sparsity is not None:
+        _sparsity(path, sparsity, tokens, tokenizer, as_json)
+        return
     from plm_edge.convert import inspection
 
     found = inspection.inspect(path)
@@ -33,6 +47,32 @@ def inspect(
         for tensor in found.tensors:
             shape = " x ".join(map(str, tensor.shape))
             print(f"  {tensor.name:<44} {tensor.type:<6} {shape:<20} {tensor.size_bytes:>14,}")
+
+
+def _sparsity(path: Path, text: Path, tokens: int, tokenizer: Path | None, as_json: bool) -> None:
+    from plm_edge.model import activity
+    from plm_edge.model.reference import Reference
+
+    if tokenizer is None and not path.is_dir():
+        raise InputError(
+            f"{path}: a file, whose text needs a tokenizer's folder",
+            hint=f"plm-edge inspect {path} --sparsity {text} --tokenizer CHECKPOINT",
+        )
+    reference = Reference.from_checkpoint(path) if path.is_dir() else Reference.from_gguf(path)
+    length = min(reference.shape.max_position_embeddings, WINDOW)
+    windows = activity.read_windows(text, tokenizer or path, length, tokens)
+    with console.step_progress(f"run {path}") as progress:
+        found = activity.measure(reference, windows, progress)
+    if as_json:
+        console.print_json({**asdict(found), "zero_share": found.zero_share})
+        return
+    print(f"{path}: {found.tokens:,} tokens of {text}")
+    for number, layer in enumerate(found.layers):
+        print(
+            f"layer {number:<3} {layer.zero_share:>7.1%} zero, "
+            f"{layer.never_share:>6.1%} of the neurons never active"
+        )
+    print(f"mean      {found.zero_share:>7.1%} zero")
 
 
 def _render(found: Any) -> None:

@@ -10,6 +10,7 @@ import typer
 from plm_edge import console
 from plm_edge.commands._data import DryRunFlag, JsonFlag, NameArgument, add_data_commands
 from plm_edge.commands._train_data import data
+from plm_edge.commands._train_evaluate import evaluate
 from plm_edge.commands._train_prefer import prefer
 from plm_edge.errors import InputError, MissingToolError
 from plm_edge.resources import Resource
@@ -51,6 +52,7 @@ def require_torch() -> None:
 add_data_commands(app, "training", load_recipe)
 app.command("data", help="Train a tokenizer and write token shards.")(data)
 app.command("prefer", help="Preference rounds on better and worse answers; resumable.")(prefer)
+app.command("evaluate", help="Held-out loss and answers, beside baselines.")(evaluate)
 
 
 @app.command("run", help="Train; run again after an interruption, it goes on where it stopped.")

@@ -9,6 +9,7 @@ import typer
 
 from plm_edge import console
 from plm_edge.commands._data import JsonFlag
+from plm_edge.errors import InputError
 
 
 def evaluate(
@@ -24,43 +25,53 @@ def evaluate(
     from plm_edge.commands.train import require_torch
 
     require_torch()
-    shares = [None, *(float(part) for part in force.split(",") if part)]
-    report = _measure(model, data, tokenizer or model, shard, answers, shares, threads)
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+    report = {
+        "model": str(model),
+        "held_out": _held_out(model, data, shard, _shares(force)),
+        "tasks": _tasks(model, tokenizer or model, answers) if answers else [],
+    }
     if as_json:
         console.print_json(report)
         return
     _render(report, shard)
 
 
-def _measure(
-    model: Path,
-    data: Path,
-    tokenizer: Path,
-    shard: str,
-    answers: int,
-    shares: list[float | None],
-    threads: int,
-) -> dict[str, Any]:
+def _shares(force: str) -> list[float | None]:
+    try:
+        shares = [float(part) for part in force.split(",") if part]
+    except ValueError:
+        shares = [-1.0]
+    if not all(0 <= share < 1 for share in shares):
+        raise InputError(f"--force {force}: expected shares from 0 to below 1, like 0.5,0.9")
+    return [None, *shares]
+
+
+def _held_out(
+    model: Path, data: Path, shard: str, shares: list[float | None]
+) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    import torch
+    from plm_edge.model import evaluate, start
+
+    loaded = start.load(model).model.eval()
+    found = [(share, evaluate.held_out(loaded, data, shard, force=share)) for share in shares]
+    return [{"force": share, **asdict(row)} for share, row in found]
+
+
+def _tasks(model: Path, tokenizer: Path, most: int) -> list[dict[str, Any]]:
+    from dataclasses import asdict
 
     from plm_edge.model import evaluate, start
     from plm_edge.model.dataset import Encoder, read_tokenizer
 
-    if threads:
-        torch.set_num_threads(threads)
-    loaded = start.load(model).model.eval()
-    losses = [
-        {"force": share, **asdict(evaluate.held_out(loaded, data, shard, force=share))}
-        for share in shares
-    ]
-    found = []
-    if answers:
-        encoder = Encoder(read_tokenizer(tokenizer))
-        with console.step_progress(f"ask {model}") as progress:
-            found = evaluate.tasks(loaded, encoder, answers, progress)
-    return {"model": str(model), "held_out": losses, "tasks": [asdict(task) for task in found]}
+    encoder = Encoder(read_tokenizer(tokenizer))
+    with console.step_progress(f"ask {model}") as progress:
+        found = evaluate.tasks(start.load(model).model.eval(), encoder, most, progress)
+    return [asdict(task) for task in found]
 
 
 def _render(report: dict[str, Any], shard: str) -> None:

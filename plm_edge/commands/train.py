@@ -49,6 +49,15 @@ def require_torch() -> None:
         )
 
 
+def _require_matplotlib() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise MissingToolError(
+            "plots need matplotlib, which is not installed", hint="pip install 'plm-edge[report]'"
+        )
+
+
 add_data_commands(app, "training", load_recipe)
 app.command("data", help="Train a tokenizer and write token shards.")(data)
 app.command("prefer", help="Preference rounds on better and worse answers; resumable.")(prefer)
@@ -123,3 +132,20 @@ def plan(
     print(f"arithmetic         {budget.flops:.3g} FLOP (estimate)")
     if budget.hours:
         print(f"time               {budget.hours:,.1f} h at {flops:.3g} FLOP/s (estimate)")
+
+
+@app.command("plot", help="Draw a metric of runs over their steps as an SVG.")
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="SVG to write.")],
+    key: Annotated[str, typer.Option(help="A key of metrics.jsonl.")] = "validation_loss",
+    dry_run: DryRunFlag = False,
+) -> None:
+    if dry_run:
+        print(f"would draw {key} of {', '.join(map(str, runs))} to {output}")
+        return
+    _require_matplotlib()
+    from plm_edge.model.plot import draw, read_curves
+
+    draw(read_curves(runs, key), key.replace("_", " "), output)
+    print(output)

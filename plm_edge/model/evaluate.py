@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -156,10 +155,3 @@ def _mean_log_probability(model: PlmModel, encoder: Encoder, question: str, answ
     most = model.shape.max_position_embeddings
     total = preference.answer_log_probability(model, ids[:most], counts[:most])
     return float(total) / max(1, sum(counts[:most]))
-
-
-def as_table(report: Any) -> dict[str, Any]:
-    """Dataclasses as plain tables, for JSON."""
-    from dataclasses import asdict
-
-    return asdict(report)

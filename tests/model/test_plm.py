@@ -56,6 +56,15 @@ def test_the_model_agrees_with_the_float64_reference(shape: PlmShape, tmp_path: 
     np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("length", [1, plm.QUERY_BLOCK, plm.QUERY_BLOCK * 2 + 5])
+def test_attention_in_blocks_is_attention(length: int) -> None:
+    generator = torch.Generator().manual_seed(4)
+    q, k = (torch.randn(2, 3, length, 24, generator=generator) for _ in range(2))
+    v = torch.randn(2, 3, length, 16, generator=generator)
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(plm.causal_attention(q, k, v), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_the_cache_holds_the_latent_width_only() -> None:
     model, cache = model_of(TINY), plm.LatentCache()
     model.decode(tokens_of(TINY, 5), cache)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from plm_edge import resources, schema
+from plm_edge.commands.train import load_recipe
 from plm_edge.model.budget import estimate
-from plm_edge.model.recipe import Batch, Part, Phase, TrainRecipe
+from plm_edge.model.recipe import Batch, Part, Phase, TrainRecipe, differences
 
 
 def load(name: str) -> TrainRecipe:
@@ -17,10 +18,43 @@ def load(name: str) -> TrainRecipe:
 
 
 def test_every_shipped_recipe_loads() -> None:
-    names = [resource.name for resource in resources.list_all("training")]
-    assert {"nano", "plm-1.8b"} <= set(names)
-    for name in names:
-        assert load(name).steps > 0
+    found = {r.name: load_recipe(r) for r in resources.list_all("training")}
+    assert {"nano", "nano-aries", "plm-1.8b"} <= set(found)
+    assert found["nano-aries"].stage == "preference"
+    for name, recipe in found.items():
+        if recipe.stage != "preference":
+            assert recipe.steps > 0, name
+
+
+def test_the_studys_recipes_differ_in_one_table_each() -> None:
+    names = [r.name for r in resources.list_all("training") if r.name.startswith("study-")]
+    base = asdict(load("study-wsdc"))
+    assert len(names) > 3
+    for name in set(names) - {"study-wsdc"}:
+        changed = {line.split(".")[0] for line in differences(asdict(load(name)), base)}
+        tables = {word for word in changed if not word.startswith("description")}
+        assert len(tables) == 1, name
+
+
+def test_fine_tuning_keeps_shape_and_tokens_of_pre_training() -> None:
+    base = load("nano")
+    for name in ("nano-sft-general", "nano-sft-code"):
+        recipe = load(name)
+        assert (recipe.stage, recipe.shape) == ("sft", base.shape)
+        assert recipe.batch.tokens == base.batch.tokens
+
+
+def test_differences_name_the_key() -> None:
+    recipe = load("nano")
+    other = replace(recipe, seed=recipe.seed + 1)
+    assert differences(asdict(other), asdict(recipe)) == [f"seed: {recipe.seed} → {other.seed}"]
+
+
+def test_an_impossible_preference_recipe_is_refused() -> None:
+    whole = load_recipe(resources.find("training", "nano-aries"))
+    for wrong in ({"rate": 0.0}, {"pairs_per_step": 0}, {"online_rounds": -1}):
+        with pytest.raises(ValueError, match=r"rate|pairs_per_step"):
+            replace(whole, **wrong)
 
 
 def test_the_true_shapes_recipe_has_the_published_amounts() -> None:

@@ -1,5 +1,5 @@
 # Two commands, nothing before them: `make demo` and `make test`. The rest serves those who change things.
-.PHONY: help demo test test-ui check bench docs format setup clean
+.PHONY: help demo test test-ui check bench nano docs format setup clean
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
@@ -43,6 +43,10 @@ check: setup ## ruff, mypy --strict, clang-format, docs are current
 format: setup ## let the tools format everything
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
 	@[ -z "$(CPP)" ] || $(BIN)/clang-format -i $(CPP)
+
+nano: ## train plm-nano again from nothing (an hour or two on 2 cores, resumable)
+	@sh scripts/setup.sh dev,torch
+	@sh scripts/nano.sh
 
 docs: setup ## write docs/cli.md from --help
 	@$(BIN)/python scripts/cli_docs.py

@@ -15,7 +15,7 @@ def run(*words: str) -> Result:
 
 
 def test_shipped_recipes_are_listed_and_valid() -> None:
-    assert {"nano", "plm-1.8b"} <= {row["name"] for row in json.loads(run("list", "--json").stdout)}
+    assert {"nano", "nano-aries", "plm-1.8b"} <= {row["name"] for row in json.loads(run("list", "--json").stdout)}
     assert run("validate").exit_code == 0
 
 
@@ -30,7 +30,7 @@ def test_a_plan_is_an_estimate_and_speaks_json() -> None:
 def test_dry_runs_do_nothing(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["nano", "--data", str(tmp_path / "data"), "-o", str(out), "--dry-run"]
-    assert "900 steps of 8,192 tokens" in run("run", *words).stdout
+    assert "800 steps of 4,096 tokens" in run("run", *words).stdout
     tokenizer = ["--tokenizer", str(tmp_path), "--dry-run"]
     assert "would write" in run("export", str(out), "-o", str(out), *tokenizer).stdout
     assert not out.exists()

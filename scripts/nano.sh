@@ -1,0 +1,27 @@
+#!/bin/sh
+# plm-nano from nothing: text, tokenizer, three phases of pre-training, two of fine-tuning, preference rounds.
+# Each step is the command a user would type; interrupted, the same script goes on where it stopped.
+set -eu
+cd "$(dirname "$0")/.."
+PATH="$PWD/.venv/bin:$PATH"
+out=${NANO_OUT:-build/nano}
+data=$out/data
+tokenizer=$out/tokenizer
+
+run() {
+    printf '$ plm-edge %s\n' "$*"
+    plm-edge "$@"
+}
+train() { # NAME RECIPE [START]
+    run train run "$2" --data "$data" -o "$out/$1" --threads 1 ${3:+--start-from "$out/$3"}
+}
+
+[ -e "$data/index.json" ] || run train data "$data" --tokenizer "$tokenizer"
+train base nano
+train sft-general nano-sft-general base
+train sft-code nano-sft-code sft-general
+run train prefer nano-aries --start-from "$out/sft-code" --tokenizer "$tokenizer" -o "$out/aries" --threads 1
+run train export "$out/aries" -o "$out/model" --tokenizer "$tokenizer"
+run train evaluate "$out/model" --data "$data" --threads 1 --answers 0
+printf 'nano: the shipped model on the same text\n'
+run train evaluate models/plm-nano --data "$data" --threads 1 --answers 0

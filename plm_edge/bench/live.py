@@ -15,7 +15,7 @@ from plm_edge.bench.runner import TOOL
 from plm_edge.engine.cache import Engine
 
 ENVIRONMENT = {"PLM_EDGE_PROFILE": "1"}
-_TOKENS = 16
+TOKENS = 16
 _LINE = re.compile(r"^plm-live blk\.(\d+)\.\S+ (\d+) (\d+)$", re.MULTILINE)
 
 
@@ -29,7 +29,7 @@ class Live:
 
 def measure(side: Side, engine: Engine) -> Live | None:
     """Generate a few tokens and count; None if the engine does not skip neurons of this file."""
-    words = ["-m", str(side.file), "-o", "json", "-r", "1", "-p", "0", "-n", str(_TOKENS)]
+    words = ["-m", str(side.file), "-o", "json", "-r", "1", "-p", "0", "-n", str(TOKENS)]
     done = shell.capture(
         [engine.tool(TOOL), *words, "-t", str(side.threads)],
         env={**engine.run_environment(), **ENVIRONMENT},

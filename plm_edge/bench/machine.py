@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,12 +45,17 @@ def read(proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> Machine:
     return Machine(
         cpu=_field(info, "model name") or _field(_text(proc / "cpuinfo"), "Model") or "unknown",
         architecture=platform.machine(),
-        flags=tuple(flag for flag in _NOTABLE_FLAGS if flag in flags),
+        flags=notable(flags),
         cores=usable_cores(sys),
         memory_bytes=_memory_bytes(proc),
         governor=_text(sys / "devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or None,
         kernel=platform.release(),
     )
+
+
+def notable(flags: Collection[str]) -> tuple[str, ...]:
+    """The flags that decide which kernels run."""
+    return tuple(flag for flag in _NOTABLE_FLAGS if flag in flags)
 
 
 def load_average() -> float:

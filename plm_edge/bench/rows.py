@@ -60,16 +60,19 @@ class MachineRef:
     cores: int
     memory_bytes: int
     kernel: str
-    bandwidth_gigabytes_per_second: float
+    bandwidth_gigabytes_per_second: float | None = None
     governor: str | None = None
+    # Who says so, where it was not measured right there.
+    bandwidth_source: str | None = None
 
     @property
     def label(self) -> str:
         """As table headings show it."""
-        return (
-            f"{self.cpu}, {self.cores} cores, {self.memory_bytes / 2**30:.0f} GiB, "
-            f"reads {self.bandwidth_gigabytes_per_second:.1f} GB/s"
-        )
+        about = f"{self.cpu}, {self.cores} cores, {self.memory_bytes / 2**30:.0f} GiB"
+        rate = self.bandwidth_gigabytes_per_second
+        reads = "read bandwidth unknown" if rate is None else f"reads {rate:.1f} GB/s"
+        source = f" ({self.bandwidth_source})" if self.bandwidth_source else ""
+        return f"{about}, {reads}{source}"
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,24 @@ class Reading:
     bytes_per_token: float
     live_fraction: float | None = None
     live_fraction_is_measured: bool = False
+    live_by_layer: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class DeviceRef:
+    """The device a row was measured on, if not right here, and how it felt.
+
+    An emulated device runs the same instructions at no speed that means anything: its rows hold
+    no samples. `throttled_runs` of the samples were taken while heat or power slowed the cores.
+    """
+
+    name: str
+    is_emulated: bool = False
+    throttled_runs: int = 0
+    has_under_voltage: bool = False
+    is_pinned: bool | None = None
+    watts: float | None = None
+    joules_per_token: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +150,7 @@ class Row:
     reading: Reading | None = None
     temperature_celsius: float | None = None
     clock_megahertz: float | None = None
+    device: DeviceRef | None = None
 
     @property
     def speed(self) -> Summary | None:
@@ -145,8 +167,8 @@ class Row:
     @property
     def bandwidth_share(self) -> float | None:
         """The share of the machine's read bandwidth that is."""
-        reached = self.gigabytes_per_second
-        return None if reached is None else reached / self.machine.bandwidth_gigabytes_per_second
+        reached, most = self.gigabytes_per_second, self.machine.bandwidth_gigabytes_per_second
+        return None if reached is None or most is None else reached / most
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from plm_edge import shell
@@ -25,6 +25,17 @@ TOOL = "llama-bench"
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """What a far device told meanwhile; watts by test, None where it does not tell."""
+
+    is_throttled: bool = False
+    has_under_voltage: bool = False
+    is_pinned: bool | None = None
+    governor: str | None = None
+    watts: Mapping[Test, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a job measured: tokens per second of each test, and its process."""
 
@@ -32,6 +43,7 @@ class Outcome:
     command: tuple[str, ...]
     speeds: tuple[tuple[Test, float], ...]
     observed: Observed
+    conditions: Conditions | None = None
 
 
 def run(job: Job, engine: Engine) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from plm_edge.bench import compare
+from plm_edge.bench import compare, device_table
 from plm_edge.bench.compare import Pair
 from plm_edge.bench.rows import Row
 from plm_edge.bench.stats import Ratio, Summary
@@ -21,7 +21,7 @@ BUSY_LOAD = 0.7
 def headings(rows: Sequence[Row]) -> list[str]:
     """What the tables below are about: machine, files, engines, date."""
     first = rows[0]
-    lines = [f"{first.date}  {first.machine.label}"]
+    lines = [f"{first.date}  {first.machine.label}", *device_table.headings(rows)]
     lines += sorted({f"{row.engine.variant}: {row.model.label}, {row.engine.key}" for row in rows})
     fractions = {
         (row.reading.live_fraction, row.reading.live_fraction_is_measured)
@@ -88,7 +88,7 @@ def _speed_cells(pair: Pair) -> list[str]:
         str(row.test.depth),
         row.settings.cache_type,
         str(row.settings.threads),
-        _speed(row.speed),
+        _speed(row.speed) + ("*" if row.device and row.device.throttled_runs else ""),
         _speed(pair.stock.speed if pair.stock else None),
         _ratio(pair.ratio),
         _interval(pair.ratio),
@@ -162,6 +162,7 @@ def summary_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "peak_anonymous_bytes": row.memory.anonymous_bytes if row.memory else None,
                 "peak_file_bytes": row.memory.file_bytes if row.memory else None,
                 "stock_peak_rss_bytes": _stock_peak(pair),
+                **device_table.summary(row),
             }
         )
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from plm_edge import console, paths, results
-from plm_edge.bench import bandwidth, fingerprint, live, machine, plan, runner, sides, suite, table
+from plm_edge.bench import bandwidth, fingerprint, live, machine, plan, sides, suite, table
 from plm_edge.bench import rows as bench_rows
 from plm_edge.bench.plan import Flash, Job, Rounds, Side, Test
 from plm_edge.bench.session import Bench, Model
@@ -124,8 +124,12 @@ def _run(planned: dict[str, Rounds], request: Request, here: machine.Machine) ->
     used = [side for rounds in planned.values() for side in rounds.sides]
     bench = prepared(here, used, load)
     if request.threads is None:
-        planned = _with_best_threads(bench, planned)
-    pace = pace_of(planned, here)
+        planned = with_best_threads(bench, planned)
+    measure(bench, planned, pace_of(planned, here), request)
+
+
+def measure(bench: Bench, planned: dict[str, Rounds], pace: plan.Pace, request: Request) -> None:
+    """Run what is planned, keep the rows, show them."""
     _bench_show.announce(planned, pace)
     found: list[Row] = []
     with console.step_progress("measuring (seconds, roughly)") as progress:
@@ -196,14 +200,14 @@ def ready(variant: Variant) -> Engine:
         return build.ensure(variant, progress, notify=console.note)
 
 
-def _with_best_threads(bench: Bench, planned: dict[str, Rounds]) -> dict[str, Rounds]:
+def with_best_threads(bench: Bench, planned: dict[str, Rounds]) -> dict[str, Rounds]:
     """The same rounds, each engine on the thread count it is fastest with."""
     if bench.machine.cores == 1:
         return planned
     first = {side.variant: side for rounds in planned.values() for side in rounds.sides}
 
     def speed(job: Job) -> float:
-        return runner.run(job, bench.engines[job.side.variant]).speeds[0][1]
+        return bench.run_job(job).speeds[0][1]
 
     with console.step_progress("finding the best thread count"):
         best = sides.sweep(list(first.values()), bench.machine.cores, speed)

@@ -49,6 +49,7 @@ def _measured(bench: Bench, side: Side, depth: int, request: Request) -> Profile
 
 
 def _show(bench: Bench, shown: list[tuple[Side, Profile]], as_json: bool) -> None:
+    assert bench.bandwidth is not None  # this machine's is always measured
     rate = bench.bandwidth.gigabytes_per_second
     live = {side.file: bench.models[side.file].live for side, _ in shown}
     if as_json:

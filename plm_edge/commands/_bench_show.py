@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plm_edge import console, shell
-from plm_edge.bench import compare, table
+from plm_edge.bench import compare, device_table, table
 from plm_edge.bench import rows as bench_rows
 from plm_edge.errors import InputError
 
@@ -69,7 +69,10 @@ def rows(found: Sequence[Row], as_json: bool, earlier: Sequence[Row] = ()) -> No
     for line in table.headings(found):
         print(line)
     out = wide_stdout()
-    out.print(table.speed_table(found, earlier))
+    if any(row.samples for row in found):
+        out.print(table.speed_table(found, earlier))
+    if device_table.has_conditions(found):
+        out.print(device_table.conditions_table(found))
     if any(row.memory for row in found):
         out.print(table.memory_table(found))
 

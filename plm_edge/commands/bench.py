@@ -25,6 +25,12 @@ class Flash(str, Enum):
 @app.command()
 def bench(
     file: Annotated[Path | None, typer.Argument(help="GGUF file of a PLM.")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Measure on that device, not here.")
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(help="With --device and no FILE: estimate PLM-1.8B in this recipe.")
+    ] = "q4",
     depth: Annotated[str, typer.Option(help="Tokens already in the cache.")] = "0,1024,4096",
     prompt: Annotated[int, typer.Option(min=0, help="Prompt length; 0: none.")] = 512,
     gen: Annotated[int, typer.Option(min=0, help="Tokens to generate; 0: none.")] = 32,
@@ -44,8 +50,11 @@ def bench(
     dry_run: DryRunFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Measure FILE: prompts and generation at several depths, memory, share of the memory bus."""
-    from plm_edge.commands import _bench, _bench_profile
+    """Measure FILE: prompts and generation at several depths, memory, share of the memory bus.
+
+    With --device on another machine; where none can be reached, what its memory bus allows at most.
+    """
+    from plm_edge.commands import _bench, _bench_device, _bench_profile
     from plm_edge.commands._bench import Request
 
     request = Request(
@@ -64,6 +73,10 @@ def bench(
     )
     if show:
         _bench.show(request)
+    elif device is not None:
+        if suite or profile:
+            raise UsageError("--device goes with neither --suite nor --profile")
+        _bench_device.run(device, file, recipe, request)
     elif suite:
         _bench.run_suite(request, _words(only))
     elif file is None:

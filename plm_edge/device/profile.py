@@ -16,7 +16,7 @@ Architecture = Literal["native", "aarch64"]
 ToolchainName = Literal["native", "zig", "gcc", "ndk"]
 TransportKind = Literal["local", "ssh", "adb", "emulated"]
 ThermalFormat = Literal["millidegrees", "thermalservice"]
-PowerFormat = Literal["pmic", "microvolts_microamperes", "millivolts_milliamperes"]
+PowerFormat = Literal["pmic", "battery", "millivolts_milliamperes"]
 
 _MARCH = re.compile(r"armv[89](\.\d)?-a(\+[a-z0-9]+)*")
 _ZIG_CPU = re.compile(r"[a-z0-9_]+([+-][a-z0-9_]+)*")
@@ -119,11 +119,12 @@ class Thermal:
 class Power:
     """How to ask the device for the watts it takes.
 
-    `pmic`: vcgencmd's currents and volts by rail. The others: a voltage and a current per line.
+    `pmic`: vcgencmd's currents and volts by rail. `battery`: sysfs' status, microvolts and
+    microamperes by line, or Android's dumpsys. `millivolts_milliamperes`: one of each by line.
     """
 
     read: str | None = None
-    format: PowerFormat = "microvolts_microamperes"
+    format: PowerFormat = "battery"
     # What the reading covers and what it leaves out.
     covers: str | None = None
 

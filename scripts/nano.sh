@@ -22,6 +22,20 @@ train sft-general nano-sft-general base
 train sft-code nano-sft-code sft-general
 run train prefer nano-aries --start-from "$out/sft-code" --tokenizer "$tokenizer" -o "$out/aries" --threads 1
 run train export "$out/aries" -o "$out/model" --tokenizer "$tokenizer"
-run train evaluate "$out/model" --data "$data" --threads 1 --answers 0
-printf 'nano: the shipped model on the same text\n'
+
+measure() { # NAME [OPTIONS...]: held-out figures of a phase into $out/eval/NAME.json
+    name=$1
+    shift
+    [ -e "$out/eval/$name.json" ] && return
+    mkdir -p "$out/eval"
+    printf '$ plm-edge train evaluate %s\n' "$out/$name"
+    plm-edge train evaluate "$out/$name" --data "$data" --tokenizer "$tokenizer" --threads 1 --json \
+        --shard test --shard sft-general-test --shard sft-code-test "$@" >"$out/eval/$name.part"
+    mv "$out/eval/$name.part" "$out/eval/$name.json"
+}
+for name in base sft-general sft-code aries; do measure $name --answers 0; done
+measure model --answers 60 --force 0.5,0.8,0.9,0.95,0.97,0.99
+
+printf 'nano: made %s; the shipped model on the same text, for comparison:\n' "$out/model"
 run train evaluate models/plm-nano --data "$data" --threads 1 --answers 0
+run train evaluate "$out/model" --data "$data" --threads 1 --answers 0

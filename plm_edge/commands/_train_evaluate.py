@@ -16,7 +16,9 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Run or checkpoint folder.")],
     data: Annotated[Path, typer.Option(help="Folder of token shards.")],
     tokenizer: Annotated[Path | None, typer.Option(help="Its folder; else MODEL's own.")] = None,
-    shard: Annotated[str, typer.Option(help="Held-out shard.")] = "test",
+    shard: Annotated[
+        list[str] | None, typer.Option(help="Held-out shard, may be repeated [test].")
+    ] = None,
     answers: Annotated[int, typer.Option(min=0, help="Questions of each kind; 0: none.")] = 60,
     force: Annotated[str, typer.Option(help="Shares of activations to cut: 0.5,0.9")] = "",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: torch's choice.")] = 0,
@@ -31,13 +33,13 @@ def evaluate(
         torch.set_num_threads(threads)
     report = {
         "model": str(model),
-        "held_out": _held_out(model, data, shard, _shares(force)),
+        "held_out": _held_out(model, data, shard or ["test"], _shares(force)),
         "tasks": _tasks(model, tokenizer or model, answers) if answers else [],
     }
     if as_json:
         console.print_json(report)
         return
-    _render(report, shard)
+    _render(report)
 
 
 def _shares(force: str) -> list[float | None]:
@@ -51,15 +53,22 @@ def _shares(force: str) -> list[float | None]:
 
 
 def _held_out(
-    model: Path, data: Path, shard: str, shares: list[float | None]
+    model: Path, data: Path, names: list[str], shares: list[float | None]
 ) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
     from plm_edge.model import evaluate, start
 
     loaded = start.load(model).model.eval()
-    found = [(share, evaluate.held_out(loaded, data, shard, force=share)) for share in shares]
-    return [{"force": share, **asdict(row)} for share, row in found]
+    return [
+        {
+            "shard": name,
+            "force": share,
+            **asdict(evaluate.held_out(loaded, data, name, force=share)),
+        }
+        for name in names
+        for share in shares
+    ]
 
 
 def _tasks(model: Path, tokenizer: Path, most: int) -> list[dict[str, Any]]:
@@ -74,11 +83,11 @@ def _tasks(model: Path, tokenizer: Path, most: int) -> list[dict[str, Any]]:
     return [asdict(task) for task in found]
 
 
-def _render(report: dict[str, Any], shard: str) -> None:
+def _render(report: dict[str, Any]) -> None:
     for row in report["held_out"]:
         cut = "" if row["force"] is None else f", {row['force']:.0%} of activations cut"
         print(
-            f"{shard}: loss {_interval(row['loss'])} nats per token, "
+            f"{row['shard']}: loss {_interval(row['loss'])} nats per token, "
             f"perplexity {_interval(row['perplexity'], 1)}{cut}"
         )
     zeros = report["held_out"][0]["zero_shares"]

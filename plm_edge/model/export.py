@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 
 from plm_edge.errors import InputError
 from plm_edge.model import checkpoint, run_state, shards, start
-from plm_edge.model.dataset import TURN_END, read_tokenizer
+from plm_edge.model.dataset import END_OF_TEXT, TURN_END, read_tokenizer
+from plm_edge.paths import write_text_atomic
 
 
 def export_run(run: Path, folder: Path, tokenizer_folder: Path) -> None:
@@ -21,6 +23,10 @@ def export_run(run: Path, folder: Path, tokenizer_folder: Path) -> None:
     newest = start.load(run)
     sha256 = shards.tokenizer_hash(tokenizer_folder / "tokenizer.json")
     start.require_tokenizer(newest, run, sha256, tokenizer_folder)
-    end = read_tokenizer(tokenizer_folder).token_to_id(TURN_END)
+    tokenizer = read_tokenizer(tokenizer_folder)
+    end = tokenizer.token_to_id(TURN_END)
+    # an answer also ends where a document does
+    stops = {"eos_token_id": [end, tokenizer.token_to_id(END_OF_TEXT)]}
     checkpoint.copy_tokenizer(tokenizer_folder, folder)
+    write_text_atomic(folder / "generation_config.json", json.dumps(stops, indent=2) + "\n")
     checkpoint.save(newest.model.to(torch.bfloat16), folder, extra={"eos_token_id": end})

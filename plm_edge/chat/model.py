@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plm_edge.chat import preflight
+from plm_edge.chat.loaded import Fed, ModelOptions, StopCheck
 from plm_edge.chat.preflight import CacheType
 from plm_edge.chat.sampler import sampler_chain
 from plm_edge.chat.sampling import Sampling
@@ -25,6 +25,8 @@ from plm_edge.engine.library import LlamaLog, load_library
 from plm_edge.errors import InputError, PlmEdgeError
 from plm_edge.gguf_header import GgufHeader
 
+__all__ = ["BATCH_TOKENS", "ChatModel", "Fed", "ModelOptions", "StopCheck", "common_prefix"]
+
 _GGML_TYPES: dict[CacheType, int] = {"f16": 1, "q8_0": 8}
 
 # Tokens computed at once; more gains nothing on a CPU and takes memory.
@@ -32,27 +34,6 @@ BATCH_TOKENS = 512
 
 _ABORTED = 2
 _NO_SLOT = 1
-
-StopCheck = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """How to load a model: context 0 means as long as it was trained for."""
-
-    context_tokens: int = 0
-    threads: int = 1
-    cache_type: CacheType = "f16"
-    flash_attention: bool | None = None
-    verbose: bool = False
-
-
-@dataclass(frozen=True)
-class Fed:
-    """What `feed` did: tokens found in the cache, and whether it was stopped half way."""
-
-    reused_tokens: int
-    was_stopped: bool
 
 
 class ChatModel:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from plm_edge.chat import preflight
-from plm_edge.chat.model import ModelOptions
+from plm_edge.chat.loaded import ModelOptions
 from plm_edge.chat.sampling import Sampling
 from plm_edge.gguf_header import GgufHeader
 

@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TextIO
 
-from plm_edge.chat.model import ChatModel
+from plm_edge.chat.loaded import LoadedModel
 from plm_edge.chat.talk import Reply
 
 # Everything that moves the cursor, changes colours or talks to the terminal: C0 and C1 control
@@ -46,7 +46,7 @@ class Screen:
         self._err.write(printable(text) + "\n")
         self._err.flush()
 
-    def status(self, reply: Reply, model: ChatModel) -> None:
+    def status(self, reply: Reply, model: LoadedModel) -> None:
         """Show speed and context after an answer, on a terminal only."""
         if not self._err.isatty():
             return
@@ -62,7 +62,7 @@ class Screen:
             self.line(f"({note})")
 
 
-def status_text(reply: Reply, model: ChatModel) -> str:
+def status_text(reply: Reply, model: LoadedModel) -> str:
     """One line: tokens, speed, and how full the context is."""
     used, size = model.used_tokens, model.context_tokens
     return (

@@ -78,7 +78,7 @@ def check(header: GgufHeader, options: ServeOptions) -> None:
     preflight.require_cache_memory(header, tokens, options.cache_type)
 
 
-def command(tool: Path, model: Path, options: ServeOptions) -> list[str]:
+def command(tool: Path | str, model: Path | str, options: ServeOptions) -> list[str]:
     """The command line; the key is not in it, since every user can read command lines."""
     words = [
         *(str(tool), "--model", str(model), "--alias", options.alias),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from plm_edge.chat import preflight, session
-from plm_edge.chat.model import ChatModel, StopCheck
+from plm_edge.chat.loaded import LoadedModel, StopCheck
 from plm_edge.chat.prompt import Prompt, PromptBuilder
 from plm_edge.chat.sampling import Sampling
 from plm_edge.chat.session import Conversation, ModelId
@@ -50,7 +50,7 @@ class Reply:
 class Chat:
     """Holds the conversation, and brings each question and its answer into it together."""
 
-    def __init__(self, model: ChatModel, sampling: Sampling, system: str = "") -> None:
+    def __init__(self, model: LoadedModel, sampling: Sampling, system: str = "") -> None:
         self.model = model
         self.sampling = sampling.with_seed()
         self.conversation = Conversation(system)
@@ -137,7 +137,7 @@ class _Answer:
             self._on_text(text)
 
 
-def read_template(model: ChatModel) -> ChatTemplate:
+def read_template(model: LoadedModel) -> ChatTemplate:
     """The template in the model's file; ChatML if it has none but knows ChatML's tokens."""
     source = preflight.template_source(model.header)
     if source is None:

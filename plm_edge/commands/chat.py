@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from plm_edge import console
+from plm_edge.commands._context import CtxOption, resolved
 from plm_edge.commands._data import DryRunFlag, JsonFlag
+from plm_edge.commands._device_options import Ask, DeviceOption, ForceFlag
 from plm_edge.commands._ready_engine import ready_engine
 from plm_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from plm_edge.chat.model import ChatModel, ModelOptions
+    from plm_edge.chat.loaded import LoadedModel, ModelOptions
+    from plm_edge.chat.model import ChatModel
     from plm_edge.chat.sampling import Sampling
     from plm_edge.chat.talk import Chat
     from plm_edge.gguf_header import GgufHeader
@@ -40,39 +44,66 @@ def chat(
     repeat_penalty: Annotated[float, typer.Option(help="Above 1 discourages repeats.")] = 1.05,
     seed: Annotated[int | None, typer.Option(help="Same seed, same answer.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Longest answer.")] = 1024,
-    ctx: Annotated[int, typer.Option(min=0, help="Context in tokens; 0: the model's.")] = 0,
+    ctx: CtxOption = 0,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, max=512, help="Default: big cores.")
     ] = None,
     cache_type: Annotated[
         Literal["f16", "q8_0"], typer.Option(help="KV cache: q8_0 takes half the memory.")
     ] = "f16",
+    device: DeviceOption = None,
+    force: ForceFlag = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the engine's log.")] = False,
     as_json: JsonFlag = False,
     dry_run: DryRunFlag = False,
 ) -> None:
     """Talk to a model in the terminal; with -p or piped input, answer once and leave."""
-    from plm_edge.chat.model import ModelOptions
+    from plm_edge.chat.loaded import ModelOptions
     from plm_edge.chat.preflight import checked_header, context_warning
     from plm_edge.chat.sampling import Sampling
     from plm_edge.chat.threads import default_threads
 
     sampling = Sampling(temperature, top_k, top_p, min_p, repeat_penalty, max_tokens, seed)
-    options = ModelOptions(ctx, threads or default_threads(), cache_type, verbose=verbose)
     header = checked_header(file)
     if warning := context_warning(header, ctx):
         console.warn(warning)
+    if device is not None:
+        ask = Ask(ctx, cache_type, threads, is_forced=force)
+        _on_device(device, header, ask, sampling, Turn(system, prompt, as_json, dry_run))
+        return
+    context = resolved(header, ctx, cache_type)
+    options = ModelOptions(context, threads or default_threads(), cache_type, verbose=verbose)
     if dry_run:
         _show_plan(header, options, sampling, as_json)
         return
-    message = _message(prompt)
-    if message is None and as_json:
-        raise UsageError("--json needs one question", hint='add -p "..." or pipe a text in')
+    message = _message(prompt, as_json=as_json)
     with _load(header, options) as model:
         _run(model, sampling, system, message, as_json)
 
 
-def _message(prompt: str | None) -> str | None:
+@dataclass(frozen=True)
+class Turn:
+    """What to say first, and how to answer."""
+
+    system: str
+    prompt: str | None
+    as_json: bool
+    is_dry: bool
+
+
+def _on_device(name: str, header: GgufHeader, ask: Ask, sampling: Sampling, turn: Turn) -> None:
+    from plm_edge.commands import _device, _device_chat
+
+    with _device.seen(name, header, ask) as it:
+        if turn.is_dry:
+            _device.show_plan(it, header.path, [_device.SERVER], as_json=turn.as_json)
+            return
+        message = _message(turn.prompt, as_json=turn.as_json)
+        with _device_chat.loaded(it, header, ask) as model:
+            _run(model, sampling, turn.system, message, turn.as_json)
+
+
+def _message(prompt: str | None, *, as_json: bool) -> str | None:
     """The one question to answer, or None when a person is at the keyboard."""
     from plm_edge.chat import once
 
@@ -80,7 +111,11 @@ def _message(prompt: str | None) -> str | None:
         return once.checked(prompt, "--prompt")
     if sys.stdin is None:  # closed by whoever started us
         raise UsageError("there is no stdin", hint='pass -p "..."')
-    return None if sys.stdin.isatty() else once.read_prompt(sys.stdin.buffer)
+    if not sys.stdin.isatty():
+        return once.read_prompt(sys.stdin.buffer)
+    if as_json:
+        raise UsageError("--json needs one question", hint='add -p "..." or pipe a text in')
+    return None
 
 
 def _load(header: GgufHeader, options: ModelOptions) -> ChatModel:
@@ -92,7 +127,7 @@ def _load(header: GgufHeader, options: ModelOptions) -> ChatModel:
 
 
 def _run(
-    model: ChatModel, sampling: Sampling, system: str, message: str | None, as_json: bool
+    model: LoadedModel, sampling: Sampling, system: str, message: str | None, as_json: bool
 ) -> None:
     from plm_edge.chat.talk import Chat
 

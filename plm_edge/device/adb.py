@@ -43,8 +43,9 @@ class AdbTransport(Transport):
         return wire_words.adb_error(self.name, self._wanted or "SERIAL", stderr)
 
     @contextmanager
-    def forward(self, port: int) -> Iterator[int]:
-        near = int(self._adb("-s", self.serial, "forward", "tcp:0", f"tcp:{port}"))
+    def forward(self, port: int, near: int = 0) -> Iterator[int]:
+        told = self._adb("-s", self.serial, "forward", f"tcp:{near}", f"tcp:{port}")
+        near = near or int(told)
         try:
             yield near
         finally:

@@ -26,5 +26,5 @@ class LocalTransport(Transport):
         return DeviceError(f"{self.name}: {why}")
 
     @contextmanager
-    def forward(self, port: int) -> Iterator[int]:
+    def forward(self, port: int, near: int = 0) -> Iterator[int]:
         yield port

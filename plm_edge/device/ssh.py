@@ -94,8 +94,8 @@ class SshTransport(Transport):
         return wire_words.ssh_error(self.name, self._address.host, port, stderr)
 
     @contextmanager
-    def forward(self, port: int) -> Iterator[int]:
-        near = _free_port()
+    def forward(self, port: int, near: int = 0) -> Iterator[int]:
+        near = near or _free_port()
         route = f"127.0.0.1:{near}:127.0.0.1:{port}"
         self._control("forward", "-L", route)
         try:

@@ -54,8 +54,11 @@ class Transport(ABC):
         """Our error for a wire that ended with `status` before the far side told its own."""
 
     @abstractmethod
-    def forward(self, port: int) -> AbstractContextManager[int]:
-        """Within, a port on this machine's loopback that leads to `port` on the far side's."""
+    def forward(self, port: int, near: int = 0) -> AbstractContextManager[int]:
+        """Within, a port on this machine's loopback that leads to `port` on the far side's.
+
+        It is `near` if that is not 0. Where there is no far side it is `port` itself.
+        """
 
     def program(self, argv: Sequence[str]) -> list[str]:
         """`argv` as the far side must start it; an emulator puts itself in front."""

@@ -1,0 +1,96 @@
+"""Puts an engine and a model in place on a device: what goes where, what is there, and sending it.
+
+OUR FOLDER/engines/KEY/     programs, and beside them the libraries of an engine that has some
+OUR FOLDER/models/          models under their own names
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from posixpath import dirname
+
+from plm_edge.console import Progress
+from plm_edge.device.local import LocalTransport
+from plm_edge.device.push import Pusher
+from plm_edge.device.transport import Transport
+from plm_edge.errors import SpaceError
+
+Watch = Callable[["Item"], AbstractContextManager[Progress]]
+"""Opens a progress bar for one file."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file and its place there."""
+
+    local: Path
+    remote: str
+    is_executable: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes to send if it is not there."""
+        return self.local.stat().st_size
+
+
+def is_in_place(transport: Transport) -> bool:
+    """Whether files are used where they are: on this very machine."""
+    return isinstance(transport, LocalTransport) and not transport.is_emulated
+
+
+def engine_items(
+    transport: Transport, key: str, programs: Sequence[Path], libraries: Path
+) -> list[Item]:
+    """The programs of an engine, and every library in the folder `libraries`."""
+    folder = transport.path("engines", key)
+    items = [Item(path, f"{folder}/{path.name}", is_executable=True) for path in programs]
+    # A program asks for libx.so.0, a link to the file with the whole version in its name.
+    sonames = (path for path in libraries.glob("lib*.so.*") if path.is_symlink())
+    return items + [Item(path.resolve(), f"{folder}/{path.name}") for path in sorted(sonames)]
+
+
+def model_item(transport: Transport, file: Path) -> Item:
+    """A model under its own name."""
+    return Item(file.absolute(), transport.path("models", file.name))
+
+
+def place_of(transport: Transport, item: Item) -> str:
+    """The path to use there for `item`."""
+    return str(item.local) if is_in_place(transport) else item.remote
+
+
+def missing(transport: Transport, items: Iterable[Item]) -> list[Item]:
+    """The items that are not there yet, or differ."""
+    if is_in_place(transport):
+        return []
+    return [i for i in items if Pusher(transport, i.local, i.remote, i.is_executable).is_needed()]
+
+
+def require_space(transport: Transport, items: Sequence[Item]) -> None:
+    """Raise `SpaceError` unless all `items` fit together; an interrupted push needs less."""
+    needed = sum(item.size_bytes for item in items)
+    if not items:
+        return
+    folder = dirname(items[0].remote)
+    free = transport.free_bytes(folder)
+    if free < needed:
+        raise SpaceError(
+            f"{transport.name}: {needed / 1e6:.0f} MB are to be sent, but {transport.folder} has "
+            f"{free / 1e6:.0f} MB free",
+            hint=f"plm-edge device probe {transport.name}",
+        )
+
+
+def place(transport: Transport, items: Iterable[Item], watch: Watch) -> int:
+    """Send what is missing; returns the bytes sent."""
+    sent = 0
+    for item in missing(transport, items):
+        with watch(item) as progress:
+            pushed = transport.push(
+                item.local, item.remote, progress, is_executable=item.is_executable
+            )
+        sent += pushed.sent_bytes
+    return sent

@@ -23,7 +23,7 @@ from plm_edge import results  # noqa: E402
 from plm_edge.errors import InputError, PlmEdgeError  # noqa: E402
 from plm_edge.model import run_state, shards  # noqa: E402
 from plm_edge.model.parallel import World  # noqa: E402
-from plm_edge.model.recipe import Batch, Part, Phase, TrainRecipe  # noqa: E402
+from plm_edge.model.recipe import Batch, Part, Phase, Sparsity, TrainRecipe  # noqa: E402
 from plm_edge.model.schedule import Schedule  # noqa: E402
 from plm_edge.model.trainer import Job, Trainer  # noqa: E402
 from plm_edge.shape import PlmShape  # noqa: E402
@@ -204,6 +204,50 @@ def test_divergence_stops_the_run(data: Path, tmp_path: Path) -> None:
     trainer.health.best = -100.0
     with pytest.raises(PlmEdgeError, match="diverged at step 0"):
         trainer.train(lambda row: None)
+
+
+def test_a_rate_far_too_high_stops_the_run_and_names_the_last_checkpoint(
+    data: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    wild = replace(RECIPE, steps=60, save_every=1, schedule=Schedule(peak=5.0, warmup_share=0.1))
+    with pytest.raises(PlmEdgeError, match=r"diverged at step|is not a number at step") as caught:
+        train(wild, data, run)
+    (newest,) = run_state.checkpoints(run)[-1:]
+    assert str(newest) in (caught.value.hint or "")
+    assert run_state.read_info(newest).step < 60
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_run(data: Path, tmp_path: Path) -> None:
+    train(RECIPE, data, tmp_path / "base")
+    tuned = replace(RECIPE, stage="sft", steps=1, phases=(Phase("sft", 1.0, (Part("talk"),)),))
+    job = Job(tuned, data, tmp_path / "sft", start_from=tmp_path / "base")
+    trainer = Trainer(job, World())
+    newest = run_state.checkpoints(tmp_path / "base")[-1]
+    wanted = load_file(newest / "model.safetensors")
+    assert all(torch.equal(v, wanted[n]) for n, v in trainer.model.state_dict().items())
+    before = trainer.validate()["validation_loss"]
+    trainer.train(lambda row: None)
+    assert run_state.latest_step(tmp_path / "sft") == 1
+    assert trainer.validate()["validation_loss"] != before
+
+
+def test_a_start_of_another_shape_is_refused_with_the_difference(
+    data: Path, tmp_path: Path
+) -> None:
+    train(RECIPE, data, tmp_path / "base", stop=1)
+    wider = replace(RECIPE, shape=replace(TINY, intermediate_size=128))
+    with pytest.raises(InputError, match=r"intermediate_size: 64 → 128"):
+        Trainer(Job(wider, data, tmp_path / "run", start_from=tmp_path / "base"), World())
+
+
+def test_the_penalty_is_reported_and_makes_zeros(data: Path, tmp_path: Path) -> None:
+    longer = replace(RECIPE, steps=30, validate_every=30)
+    plain = train(longer, data, tmp_path / "plain")
+    pushed = train(replace(longer, sparsity=Sparsity(penalty=3.0)), data, tmp_path / "pushed")
+    assert plain[0]["activity"] == 0.0
+    assert 0 < pushed[-1]["activity"] < pushed[0]["activity"]
+    assert sum(pushed[-1]["zero_fractions"]) > sum(plain[-1]["zero_fractions"]) + 0.2
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_intact(

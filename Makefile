@@ -1,5 +1,5 @@
 # Two commands, nothing before them: `make demo` and `make test`. The rest serves those who change things.
-.PHONY: help demo test test-ui check bench nano docs format setup clean
+.PHONY: help demo test test-ui test-isa sanitize check bench nano docs format setup clean
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 CPP := $(shell find patches/src \( -name '*.cpp' -o -name '*.c' -o -name '*.h' \) 2>/dev/null)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 setup:
 	@sh scripts/setup.sh $(EXTRAS)
@@ -32,6 +32,14 @@ test: setup ## everything: both engines, the suite, and a part of it again from 
 
 test-ui: setup ## the chat's web page in headless Chromium (needs chromium, chromium-driver, npm)
 	@$(PYTEST) -q -m slow tests/commands/test_serve.py
+
+test-isa: setup ## the kernels' tests on every instruction set of x86-64 and arm64 (an hour on 2 cores)
+	@sh scripts/test-isa.sh x86
+	@sh scripts/test-isa.sh arm
+
+sanitize: setup ## the engine's tests and a small model under ASan, UBSan and TSan (an hour on 2 cores)
+	@sh scripts/sanitize.sh address
+	@sh scripts/sanitize.sh thread
 
 check: setup ## ruff, mypy --strict, clang-format, docs are current
 	@$(BIN)/ruff check .

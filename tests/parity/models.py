@@ -41,6 +41,8 @@ MODELS: dict[str, PlmShape] = {
     ),
     # For the depth of a full context.
     "long": replace(TINY, num_attention_heads=2, max_position_embeddings=4096),
+    # PLM-1.8B's own attention in two narrow layers, so that the judge gets through 4000 tokens.
+    "deep": PlmShape(hidden_size=256, num_hidden_layers=2, intermediate_size=1024, vocab_size=512),
     # PLM-1.8B's own dimensions, two of its layers, a small vocabulary.
     "true-shape": PlmShape(num_hidden_layers=2, vocab_size=512),
 }

@@ -3,9 +3,9 @@
 //
 //   test-plm-attn [substring of the case names to run]
 
-#include "ggml-cpu.h"
 #include "ggml-plm.h"
 #include "ggml.h"
+#include "test-plm-backend.h"
 
 #include <cmath>
 #include <cstdio>
@@ -63,7 +63,7 @@ values make(ggml_context * ctx, ggml_type type, int64_t ne0, int64_t ne1, int64_
 void compute(ggml_context * ctx, ggml_tensor * result, int n_threads) {
     ggml_cgraph * graph = ggml_new_graph(ctx);
     ggml_build_forward_expand(graph, result);
-    ggml_graph_compute_with_ctx(ctx, graph, n_threads);
+    plm_backend().compute(graph, n_threads);
 }
 
 // largest |got - want| of a vector relative to the vector's norm; not-a-number counts as infinite
@@ -125,7 +125,7 @@ void test_head_matvec(ggml_type type, int64_t k, int64_t m, int64_t n_tokens, in
         }
     }
     // with SDOT the vector is rounded to 15 bits per block of 32
-    report(name, worst, ggml_cpu_has_dotprod() ? 2e-4 : 2e-6);
+    report(name, worst, plm_backend().has("DOTPROD") ? 2e-4 : 2e-6);
 }
 
 //
@@ -318,7 +318,7 @@ void test_latent_attn(const attn_case & c) {
 
     // the reference is slow: look at every pair when there are few, else at a spread of them
     const int64_t       n_pairs = n_tokens * c.n_head;
-    const int64_t       step    = n_pairs * c.n_kv > 50000 ? 1 + n_pairs * c.n_kv / 50000 : 1;
+    const int64_t       step    = n_pairs * c.n_kv > 20000 ? 1 + n_pairs * c.n_kv / 20000 : 1;
     double              worst   = 0.0;
     std::vector<double> want(c.v);
     for (int64_t i = n_pairs - 1; i >= 0; i -= step) {
@@ -331,15 +331,20 @@ void test_latent_attn(const attn_case & c) {
 
 // An f32 cache is computed in float. For the others q, rows and weights may be rounded to about what f16
 // resolves; a rounded score becomes a relative error of its weight, so sharp distributions show more of it.
+// An outlier makes the scores sharp and what comes out a small difference of large values; the blocks of q8_0
+// share its scale, and a prompt rounds the keys and values rebuilt with it once more.
 // ARM's fp16 multiply-add rounds the sums as well, and for prompts twice: rebuilding K and V, then with them.
 double limit_of(const attn_case & c) {
     if (c.cache == GGML_TYPE_F32) {
         // with SDOT the absorbed query comes from a vector of 15 bits
-        const double exact = ggml_cpu_has_dotprod() ? 2e-4 : 1e-5;
+        const double exact = plm_backend().has("DOTPROD") ? 2e-4 : 1e-5;
         return exact * c.sharpness * (c.outlier > 1.0f ? 10.0 : 1.0);
     }
-    const double arithmetic = !ggml_cpu_has_fp16_va() ? 1.0 : c.n_tps > 64 ? 8.0 : 4.0;
-    return arithmetic * (c.outlier > 1.0f ? 5e-2 : c.sharpness > 1.0f ? 1e-2 : 1e-3);
+    const bool fp16 = plm_backend().has("FP16_VA");
+    if (c.outlier > 1.0f) {
+        return fp16 ? 2e-1 : c.n_tps > 64 ? 3e-2 : c.cache == GGML_TYPE_Q8_0 ? 2e-2 : 5e-3;
+    }
+    return (!fp16 ? 1.0 : c.n_tps > 64 ? 8.0 : 4.0) * (c.sharpness > 1.0f ? 1e-2 : 1e-3);
 }
 
 void test_attention() {
@@ -437,7 +442,7 @@ void test_matvec() {
 
 int main(int argc, char ** argv) {
     filter = argc > 1 ? argv[1] : "";
-    ggml_cpu_init();
+    plm_backend();
     test_matvec();
     test_attention();
     printf("%d cases, %d failed\n", n_run, n_failed);

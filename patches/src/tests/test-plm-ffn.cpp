@@ -4,9 +4,9 @@
 
 #include "ggml-alloc.h"
 #include "ggml-backend.h"
-#include "ggml-cpu.h"
 #include "ggml-plm.h"
 #include "ggml.h"
+#include "test-plm-backend.h"
 
 #include <algorithm>
 #include <cmath>
@@ -63,6 +63,49 @@ struct weights {
     }
 };
 
+// builds a graph of one node, runs it on n_threads and hands the result back
+struct runner {
+    ggml_context * ctx;
+
+    struct input {
+        ggml_tensor * tensor;
+        const void *  data;
+    };
+
+    std::vector<input> inputs;
+
+    runner() : ctx(ggml_init({ ggml_tensor_overhead() * 16 + ggml_graph_overhead(), nullptr, true })) {}
+
+    ~runner() { ggml_free(ctx); }
+
+    ggml_tensor * add(ggml_type type, int64_t ne0, int64_t ne1, const void * data) {
+        inputs.push_back({ ggml_new_tensor_2d(ctx, type, ne0, ne1), data });
+        return inputs.back().tensor;
+    }
+
+    std::vector<char> compute(ggml_tensor * node, int n_threads) {
+        ggml_cgraph * graph = ggml_new_graph(ctx);
+        ggml_build_forward_expand(graph, node);
+        ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors(ctx, plm_backend().backend);
+        for (const input & in : inputs) {
+            ggml_backend_tensor_set(in.tensor, in.data, 0, ggml_nbytes(in.tensor));
+        }
+        std::vector<char> out(ggml_nbytes(node), (char) 0xff);  // as floats these are no numbers
+        ggml_backend_tensor_set(node, out.data(), 0, out.size());
+        plm_backend().compute(graph, n_threads);
+        ggml_backend_tensor_get(node, out.data(), 0, out.size());
+        ggml_backend_buffer_free(buffer);
+        return out;
+    }
+
+    floats run(ggml_tensor * node, int n_threads) {
+        const std::vector<char> bytes = compute(node, n_threads);
+        floats                  out(bytes.size() / sizeof(float));
+        memcpy(out.data(), bytes.data(), bytes.size());
+        return out;
+    }
+};
+
 // ggml offers no to_float for Q8_K, which exists for dot products alone: a float scale, 256 values, 16 sums
 void q8_K_to_float(const void * src, float * dst, int64_t n) {
     constexpr size_t block_size = sizeof(float) + 256 + 16 * sizeof(int16_t);
@@ -74,17 +117,31 @@ void q8_K_to_float(const void * src, float * dst, int64_t n) {
     }
 }
 
-// what ggml's own mul_mat would see of x: rounded to the type that the weights' vec_dot takes
+// the type that activations are rounded to before they meet weights of this type
+ggml_type input_type(ggml_type weight_type) {
+    switch (weight_type) {
+        case GGML_TYPE_Q4_0:
+        case GGML_TYPE_Q8_0:
+            return GGML_TYPE_Q8_0;
+        case GGML_TYPE_Q4_K:
+        case GGML_TYPE_Q5_K:
+        case GGML_TYPE_Q6_K:
+            return GGML_TYPE_Q8_K;
+        default:
+            return weight_type;
+    }
+}
+
+// what ggml's own mul_mat would see of x; rounded by the backend itself, whose ties may fall its own way
 doubles rounded_input(ggml_type weight_type, const floats & x, int64_t n_cols) {
-    const ggml_type type = ggml_get_type_traits_cpu(weight_type)->vec_dot_type;
+    const ggml_type type = input_type(weight_type);
     floats          back(x);
     if (type != GGML_TYPE_F32) {
-        std::vector<char> row(ggml_row_size(type, n_cols));
-        for (size_t i = 0; i < x.size(); i += n_cols) {
-            ggml_get_type_traits_cpu(type)->from_float(&x[i], row.data(), n_cols);
-            const auto to_float = type == GGML_TYPE_Q8_K ? q8_K_to_float : ggml_get_type_traits(type)->to_float;
-            to_float(row.data(), &back[i], n_cols);
-        }
+        runner            r;
+        ggml_tensor *     in       = r.add(GGML_TYPE_F32, n_cols, x.size() / n_cols, x.data());
+        std::vector<char> rows     = r.compute(ggml_cast(r.ctx, in, type), 1);
+        const auto        to_float = type == GGML_TYPE_Q8_K ? q8_K_to_float : ggml_get_type_traits(type)->to_float;
+        to_float(rows.data(), back.data(), x.size());
     }
     return doubles(back.begin(), back.end());
 }
@@ -127,49 +184,6 @@ void relu_sqr(doubles & v) {
         y = y > 0.0 ? y * y : 0.0;
     }
 }
-
-// builds a graph of one node, runs it on n_threads and hands the result back
-struct runner {
-    ggml_context * ctx;
-    ggml_backend_t backend;
-
-    struct input {
-        ggml_tensor * tensor;
-        const void *  data;
-    };
-
-    std::vector<input> inputs;
-
-    runner() :
-        ctx(ggml_init({ ggml_tensor_overhead() * 16 + ggml_graph_overhead(), nullptr, true })),
-        backend(ggml_backend_cpu_init()) {}
-
-    ~runner() {
-        ggml_backend_free(backend);
-        ggml_free(ctx);
-    }
-
-    ggml_tensor * add(ggml_type type, int64_t ne0, int64_t ne1, const void * data) {
-        inputs.push_back({ ggml_new_tensor_2d(ctx, type, ne0, ne1), data });
-        return inputs.back().tensor;
-    }
-
-    floats run(ggml_tensor * node, int n_threads) {
-        ggml_cgraph * graph = ggml_new_graph(ctx);
-        ggml_build_forward_expand(graph, node);
-        ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors(ctx, backend);
-        for (const input & in : inputs) {
-            ggml_backend_tensor_set(in.tensor, in.data, 0, ggml_nbytes(in.tensor));
-        }
-        ggml_backend_cpu_set_n_threads(backend, n_threads);
-        floats out(ggml_nelements(node), NAN);
-        ggml_backend_tensor_set(node, out.data(), 0, ggml_nbytes(node));
-        ggml_backend_graph_compute(backend, graph);
-        ggml_backend_tensor_get(node, out.data(), 0, ggml_nbytes(node));
-        ggml_backend_buffer_free(buffer);
-        return out;
-    }
-};
 
 // the largest error against the largest value; NaN and infinity anywhere are infinitely wrong
 double error_of(const floats & got, const doubles & want) {
@@ -335,6 +349,7 @@ void test_repeatable(tally & t, ggml_type type, shape s, int64_t n_tokens) {
 }  // namespace
 
 int main(int argc, char ** argv) {
+    plm_backend();
     tally t;
     t.filter = argc > 1 ? argv[1] : "";
 

@@ -87,7 +87,9 @@ struct block_f16 {
     // rows
     //
 
-    void load_rows(ggml_type type, const char * const * rows, int n) {
+    void forget_scales() {}
+
+    bool load_rows(ggml_type type, const char * const * rows, int n) {
         for (int r = 0; r < n; r++) {
             switch (type) {
                 case GGML_TYPE_F16:
@@ -105,11 +107,19 @@ struct block_f16 {
                     load_row(row, row + first_part, r);
             }
         }
+        return false;
+    }
+
+    bool load_floats(const float * first, int64_t first_stride, const float * second, int64_t second_stride, int n) {
+        for (int r = 0; r < n; r++) {
+            load_row(first + r * first_stride, second + r * second_stride, r);
+        }
+        return false;
     }
 
     void load_row(const float * first, const float * second, int r) {
-        first_scale[r]  = load_floats(first, first_part, c + r * width);
-        second_scale[r] = load_floats(second, second_part, c + r * width + first_part);
+        first_scale[r]  = load_f32(first, first_part, c + r * width);
+        second_scale[r] = load_f32(second, second_part, c + r * width + first_part);
     }
 
     // the power of two that brings max to 0.5 .. 1
@@ -121,7 +131,7 @@ struct block_f16 {
         return std::ldexp(1.0f, exponent);
     }
 
-    static float load_floats(const float * x, int64_t n, float16_t * to) {
+    static float load_f32(const float * x, int64_t n, float16_t * to) {
         float32x4_t max = vdupq_n_f32(0.0f);
         for (int64_t d = 0; d < n; d += 4) {
             max = vmaxq_f32(max, vabsq_f32(vld1q_f32(x + d)));

@@ -65,17 +65,26 @@ struct block_f32 {
         }
     }
 
-    void load_row(const float * first, const float * second, int r) {
-        memcpy(c + r * stride, first, first_part * sizeof(float));
-        if (second_part > 0) {
-            memcpy(c + r * stride + first_part, second, second_part * sizeof(float));
-        }
-    }
+    // a block that rounds its rows to scales of its own; this one does not
+    void forget_scales() {}
 
-    void load_rows(ggml_type type, const char * const * rows, int n) {
+    // whether the scales have changed, so that the queries have to be set again
+    bool load_rows(ggml_type type, const char * const * rows, int n) {
         for (int r = 0; r < n; r++) {
             row_to_f32(type, rows[r], 0, width, c + r * stride);
         }
+        return false;
+    }
+
+    // rows in float, the second part apart
+    bool load_floats(const float * first, int64_t first_stride, const float * second, int64_t second_stride, int n) {
+        for (int r = 0; r < n; r++) {
+            memcpy(c + r * stride, first + r * first_stride, first_part * sizeof(float));
+            if (second_part > 0) {
+                memcpy(c + r * stride + first_part, second + r * second_stride, second_part * sizeof(float));
+            }
+        }
+        return false;
     }
 
     void announce(const char * const * /* rows */, int /* n */, int64_t /* bytes */) {}

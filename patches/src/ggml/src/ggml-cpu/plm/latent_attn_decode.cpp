@@ -262,10 +262,6 @@ template <class block> void decode<block>::attend_rows(block & kernel, int64_t s
             group[COLS * at.rank_pad + i] = -INFINITY;
         }
     }
-    for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
-        kernel.set_queries(g, queries(stream) + g * COLS, at.n_col_pad);
-    }
-
     row_block blocks[2];
     list_rows(stream, rows, block::ROWS, blocks[0]);
     for (int64_t i = 0; blocks[i % 2].n > 0; i++) {
@@ -273,7 +269,11 @@ template <class block> void decode<block>::attend_rows(block & kernel, int64_t s
         row_block &       next = blocks[(i + 1) % 2];
         rows.begin += b.n;
         list_rows(stream, rows, block::ROWS, next);
-        kernel.load_rows(p.cache->type, b.data, b.n);
+        if (kernel.load_rows(p.cache->type, b.data, b.n) || i == 0) {
+            for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
+                kernel.set_queries(g, queries(stream) + g * COLS, at.n_col_pad);
+            }
+        }
         kernel.announce(next.data, next.n, p.cache->nb[1]);
 
         for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {

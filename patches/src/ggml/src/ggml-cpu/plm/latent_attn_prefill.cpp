@@ -54,7 +54,7 @@ template <class block> struct prefill_layout {
     size_t keys;
     size_t values;
     size_t weights;  // float [rank][nope_pad + v_pad], then a group of rows or of queries
-    size_t tile;     // float [TILE][nope_pad + v_pad], then k_pe [rope]
+    size_t tile;     // float [TILE][nope_pad + v_pad], then k_pe [TILE][rope]
     size_t output;   // float [n_group][COLS][v_pad + max + sum]
     size_t scratch_bytes;
     size_t total;
@@ -74,7 +74,7 @@ template <class block> struct prefill_layout {
         values        = keys + pad64(block::scratch_bytes(p.nope, p.rope, n_group * COLS));
         weights       = values + pad64(block::scratch_bytes(p.v, 0, 0));
         tile          = weights + pad64((p.rank * n_out + COLS * (p.rank + p.nope + p.rope)) * sizeof(float));
-        output        = tile + pad64((TILE * n_out + p.rope) * sizeof(float));
+        output        = tile + pad64(TILE * (n_out + p.rope) * sizeof(float));
         scratch_bytes = output + pad64(n_group * group_floats() * sizeof(float));
         total         = scratch + n_tasks * scratch_bytes;
     }
@@ -121,9 +121,10 @@ template <class block> struct prefill {
     void      look() const;
     mask_kind look_at(int64_t stream, int64_t t, int64_t group) const;
     void      set_weights(int64_t head);
+    void      set_columns();
     void      set_queries(int64_t stream, int64_t head);
     bool      is_seen(int64_t stream, int64_t t) const;
-    void      rebuild_tile(int64_t stream, int64_t t);
+    void      rebuild_tile(int64_t stream, int64_t head, int64_t t);
     void      attend(int64_t stream, int64_t t, int64_t group);
     void      add_mask(int64_t stream, int64_t t, int64_t group, float * s) const;
     void      write(int64_t stream, int64_t head) const;
@@ -215,6 +216,10 @@ template <class block> void prefill<block>::set_weights(int64_t head) {
         }
     }
     transpose_rows(p.v_b, head, weights + at.nope_pad, n_out(), tmp);
+    set_columns();
+}
+
+template <class block> void prefill<block>::set_columns() {
     for (int64_t g = 0; g < n_out() / COLS; g++) {
         rebuild.set_queries(g, weights + g * COLS, n_out());
     }
@@ -241,7 +246,7 @@ template <class block> void prefill<block>::set_queries(int64_t stream, int64_t 
 // attention
 //
 
-template <class block> void prefill<block>::rebuild_tile(int64_t stream, int64_t t) {
+template <class block> void prefill<block>::rebuild_tile(int64_t stream, int64_t head, int64_t t) {
     float * pe = tile + TILE * n_out();
     for (int64_t first = 0; first < rows_in(t); first += block::ROWS) {
         const char * rows[block::ROWS];
@@ -249,16 +254,20 @@ template <class block> void prefill<block>::rebuild_tile(int64_t stream, int64_t
         for (int r = 0; r < n; r++) {
             rows[r] = p.cache_row(stream, t * TILE + first + r);
         }
-        rebuild.load_rows(p.cache->type, rows, n);
+        if (rebuild.load_rows(p.cache->type, rows, n)) {
+            set_columns();
+        }
         for (int64_t g = 0; g < n_out() / COLS; g++) {
             rebuild.scores(g, n, tile + first * n_out() + g * COLS, n_out());
         }
     }
     for (int64_t r = 0; r < rows_in(t); r++) {
-        row_to_f32(p.cache->type, p.cache_row(stream, t * TILE + r), p.rank, p.rope, pe);
-        keys.load_row(tile + r * n_out(), pe, (int) r);
-        values.load_row(tile + r * n_out() + at.nope_pad, nullptr, (int) r);
+        row_to_f32(p.cache->type, p.cache_row(stream, t * TILE + r), p.rank, p.rope, pe + r * p.rope);
     }
+    if (keys.load_floats(tile, n_out(), pe, p.rope, (int) rows_in(t))) {
+        set_queries(stream, head);
+    }
+    values.load_floats(tile + at.nope_pad, n_out(), nullptr, 0, (int) rows_in(t));
 }
 
 template <class block> void prefill<block>::attend(int64_t stream, int64_t t, int64_t group) {
@@ -291,6 +300,8 @@ template <class block> void prefill<block>::write(int64_t stream, int64_t head) 
 }
 
 template <class block> void prefill<block>::run_head(int64_t stream, int64_t head) {
+    keys.forget_scales();
+    values.forget_scales();
     set_weights(head);
     set_queries(stream, head);
     memset(output, 0, at.n_group * at.group_floats() * sizeof(float));
@@ -303,7 +314,7 @@ template <class block> void prefill<block>::run_head(int64_t stream, int64_t hea
         if (!is_seen(stream, t)) {
             continue;
         }
-        rebuild_tile(stream, t);
+        rebuild_tile(stream, head, t);
         for (int64_t g = 0; g < at.n_group; g++) {
             if (kind(stream, t, g) != mask_kind::hidden) {
                 attend(stream, t, g);

@@ -1,0 +1,61 @@
+"""Perplexity on the same file: the patched engine's is upstream's to four digits.
+
+A file in the stock layout, read by both; flash attention off, which upstream needs for PLM.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from plm_edge import shell
+from plm_edge.convert.pipeline import convert
+from plm_edge.engine.cache import Engine
+
+pytestmark = pytest.mark.engine
+
+ROOT = Path(__file__).parents[2]
+# The trained model where it is there, else its random stand-in.
+CHECKPOINT = next(
+    folder
+    for folder in (ROOT / "models/plm-nano", ROOT / "models/plm-nano-random")
+    if (folder / "config.json").is_file()
+)
+CHUNKS = 12
+RESULT = re.compile(r"Final estimate: PPL = ([0-9.]+) \+/-")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prose of this repository."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    path.write_text("\n".join(page.read_text(encoding="utf-8") for page in pages)[:60_000])
+    return path
+
+
+def perplexity(engine: Engine, model: Path, text: Path, *, tries: int = 1) -> float:
+    """What llama-perplexity prints at its end."""
+    command = [engine.tool("llama-perplexity"), "-m", model, "-f", text, "-c", "256"]
+    command += ["-b", "256", "--chunks", str(CHUNKS), "-t", "2", "-fa", "off"]
+    for _ in range(tries):
+        done = shell.capture(command, env=engine.run_environment())
+        if found := RESULT.search(done.stdout + done.stderr):
+            return float(found[1])
+    pytest.fail(f"no result in\n{done.stdout}{done.stderr}")
+
+
+@pytest.mark.parametrize("type_name", ["f16", "q8_0"])
+def test_perplexity_is_upstreams(
+    engine: Engine, stock_engine: Engine, text: Path, tmp_path: Path, type_name: str
+) -> None:
+    model = tmp_path / "model.gguf"
+    convert(CHECKPOINT, model, layout="stock", type_name=type_name)
+    ours = perplexity(engine, model, text)
+    # Upstream's last line is sometimes lost at its exit.
+    theirs = perplexity(stock_engine, model, text, tries=5)
+    half_a_unit = 0.5 * 10.0 ** (math.floor(math.log10(theirs)) - 3)
+    assert abs(ours - theirs) <= half_a_unit, (ours, theirs)

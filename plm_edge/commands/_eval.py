@@ -119,7 +119,7 @@ def _measure(
         outcome = session.measure(model, windows, rows, progress)
     read = session.text
     source = _record.Source(compare.KIND, read.path.name, read.sha256, windows.context)
-    header = _record.make_header(source, model.header, session.engine)
+    header = _record.make_header(source, model.header, model.sha256, session.engine)
     made = Record(header, _values(outcome, session, model, base))
     record.write(request.results or result_files.default_path(), made)
     return made

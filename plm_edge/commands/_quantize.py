@@ -106,6 +106,7 @@ def by_search(
     write_text_atomic(recipe_path, recipe_text.render(made, comments))
     seconds = write(job, plan)
     found = _about(space, budget, cost, recipe_path, kept)
+    found["proxy_rank_correlation"] = searcher.proxy_rank_correlation()
     show(job, plan, {**found, "seconds": seconds}, as_json)
 
 
@@ -215,6 +216,9 @@ def show(request: Request, plan: Plan, about: dict[str, Any], as_json: bool) -> 
             f"foretold (no choice of this size under {about['bound']:.3e}); "
             f"importance {about['imatrix']}"
         )
+        if about["proxy_rank_correlation"] is not None:
+            rank = about["proxy_rank_correlation"]
+            print(f"one probe of each matrix would have ranked the formats alike to {rank:.3f}")
     print(
         f"{verb} {request.target}: {plan.file_bytes:,} bytes, "
         f"{plan.bits_per_weight:.2f} bits per weight{label}{took}"

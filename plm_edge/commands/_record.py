@@ -26,8 +26,8 @@ class Source:
     ctx: int
 
 
-def make_header(source: Source, model: GgufHeader, engine: str) -> Header:
-    """The header for a result of `model` on `engine` (its key) on this machine, now."""
+def make_header(source: Source, model: GgufHeader, digest: str, engine: str) -> Header:
+    """The header for a result of `model` (its sha256) on `engine` (its key), here and now."""
     from plm_edge.bench import machine
     from plm_edge.eval.record import Header
 
@@ -36,7 +36,7 @@ def make_header(source: Source, model: GgufHeader, engine: str) -> Header:
         kind=source.kind,
         command=command_line(),
         model=model.path.name,
-        model_sha256=sha256(model.path),
+        model_sha256=digest,
         model_bytes=model.size_bytes,
         layout=model.layout,
         is_random=model.is_random,

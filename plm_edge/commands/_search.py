@@ -122,6 +122,14 @@ class Searcher:
         costs = sensitivity.costs(self.candidates, measured, lambda pair: shares[pair])
         return Space(self.candidates, costs, self.fixed_bytes(importance))
 
+    def proxy_rank_correlation(self) -> float | None:
+        """How well single probes would have ranked the formats; None if that is not known."""
+        measured = Journal(self.folder / "divergence.jsonl").read()
+        shares = self.shares()
+        return sensitivity.proxy_rank_correlation(
+            self.candidates, measured, lambda pair: shares[pair]
+        )
+
     def _measured(self) -> dict[Pair, float]:
         all_types = self.request.all_types
         if all_types is None:
@@ -165,6 +173,9 @@ class Searcher:
         """The rounding error of every format of every matrix, as a share of its output."""
         journal = Journal(self.folder / "shares.jsonl")
         wanted = sensitivity.pairs(self.candidates, all_types=True)
+        done = journal.read()
+        if all(pair in done for pair in wanted):
+            return done
 
         def share(name: str, kind: str) -> float:
             return self.weights.loss(self.request.source.tensor(name), kind).share

@@ -59,27 +59,23 @@ def upgraded(errors: Sequence[float], scale: Scale) -> list[bool]:
 def types(
     candidates: Sequence[Candidate], errors: Mapping[int, float], budget: int, scale: Scale
 ) -> dict[str, str]:
-    """The rule under a budget: of all pairs of formats, low and high, the largest file that fits.
+    """The rule under a budget: the highest base format that fits, then the highest for the raised.
 
     `budget` is that of the matrices; `errors` by layer. What belongs to no layer (the embedding)
     gets the higher format.
     """
     layers = sorted(errors)
     raised = dict(zip(layers, upgraded([errors[one] for one in layers], scale), strict=True))
-    best: tuple[int, dict[str, str]] | None = None
-    ladder = sorted({kind for one in candidates for kind in one.types}, key=_bits)
+    ladder = sorted({kind for one in candidates for kind in one.types}, key=_bits, reverse=True)
     for low in ladder:
         for high in (kind for kind in ladder if _bits(kind) >= _bits(low)):
             chosen = {
                 one.tensor.name: _nearest(one, high if _is_raised(one, raised) else low)
                 for one in candidates
             }
-            size = sum(one.size_bytes(chosen[one.tensor.name]) for one in candidates)
-            if size <= budget and (best is None or size > best[0]):
-                best = (size, chosen)
-    if best is None:
-        raise InputError(f"the rule of Edge-LLM makes no file within {budget:,} bytes of matrices")
-    return best[1]
+            if sum(one.size_bytes(chosen[one.tensor.name]) for one in candidates) <= budget:
+                return chosen
+    raise InputError(f"the rule of Edge-LLM makes no file within {budget:,} bytes of matrices")
 
 
 def _is_raised(one: Candidate, raised: Mapping[int, bool]) -> bool:

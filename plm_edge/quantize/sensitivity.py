@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from plm_edge import results
 from plm_edge.console import Progress, no_progress
 from plm_edge.quantize.candidates import PROBE_TYPE, Candidate
@@ -98,3 +100,30 @@ def _cost(
     probe = (name, probe_type(one))
     ratio = share((name, kind)) / max(share(probe), 1e-30)
     return max(measured[probe] * ratio, _FLOOR * min(ratio, 1.0))
+
+
+def proxy_rank_correlation(
+    candidates: Sequence[Candidate],
+    measured: Mapping[Pair, float],
+    share: Callable[[Pair], float],
+) -> float | None:
+    """Spearman's correlation of what one probe per matrix foretells with what was measured.
+
+    Over all formats but the probe's own; None unless everything was measured.
+    """
+    probes = {
+        (one.tensor.name, probe_type(one)): measured[one.tensor.name, probe_type(one)]
+        for one in candidates
+    }
+    foretold = costs(candidates, probes, share)
+    pairs_ = [pair for pair in foretold if pair not in probes]
+    if len(pairs_) < 2 or any(pair not in measured for pair in pairs_):
+        return None
+    left, right = (_ranks([side[pair] for pair in pairs_]) for side in (foretold, measured))
+    return float(np.corrcoef(left, right)[0, 1])
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Ranks from 0, those of equal values averaged."""
+    array = np.asarray(values)
+    return [float((array < value).sum() + ((array == value).sum() - 1) / 2) for value in array]

@@ -39,9 +39,12 @@ class Estimate:
 
 
 def ceiling(device: Profile) -> Ceiling | None:
-    """The measured bandwidth of a profile, else the theoretical one; None if it knows neither."""
+    """The measured bandwidth of a profile, else the theoretical one; None if it knows neither.
+
+    What one core was measured to read is no ceiling for several, unless the profile knows better.
+    """
     known = device.bandwidth
-    if known.measured_gigabytes_per_second is not None:
+    if known.measured_gigabytes_per_second is not None and known.measured_is_ceiling:
         return Ceiling(known.measured_gigabytes_per_second, known.measured_source or "", True)
     if known.theoretical_gigabytes_per_second is not None:
         rate, source = known.theoretical_gigabytes_per_second, known.theoretical_source

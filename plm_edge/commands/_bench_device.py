@@ -12,15 +12,16 @@ from plm_edge.bench import bandwidth, estimate, fingerprint, machine, runner, si
 from plm_edge.bench.far import Far
 from plm_edge.bench.plan import Pace, Rounds, Side
 from plm_edge.bench.session import Bench, Model
-from plm_edge.commands import _bench, _bench_estimate, _bench_show
+from plm_edge.commands import _bench, _bench_estimate, _bench_show, _device
 from plm_edge.commands._bench import Request
-from plm_edge.device import connect, fit, probe
+from plm_edge.device import connect, deploy, fit, memory, probe
 from plm_edge.device import profile as profiles
-from plm_edge.device.local import LocalTransport
 from plm_edge.errors import DeviceError
 from plm_edge.gguf_header import read_header
+from plm_edge.shape import PlmShape
 
 if TYPE_CHECKING:
+    from plm_edge.device.deploy import Item
     from plm_edge.device.probe import Facts
     from plm_edge.device.profile import Profile
     from plm_edge.device.transport import Transport
@@ -79,10 +80,12 @@ def _measure(
     files: tuple[Path, Path | None],
     request: Request,
 ) -> None:
-    cores = len(facts.big_cores)
+    cpus = _fast_cores(device, facts)
+    cores = 1 if transport.is_emulated else len(cpus)  # emulated threads wait for each other
     if request.threads is not None:
         sides.check_threads(request.threads, cores)
     rounds = _rounds(*files, request.threads or (cores,), request)
+    _require_memory(transport.name, facts, rounds)
     engines: dict[str, Engine] = {
         side.variant: _engine(device, side.variant) for side in rounds.sides
     }
@@ -92,6 +95,26 @@ def _measure(
     if request.threads is None and not transport.is_emulated:
         planned = _bench.with_best_threads(bench, planned)
     _bench.measure(bench, planned, _pace(rounds, device, cores), request)
+
+
+def _fast_cores(device: Profile, facts: Facts) -> tuple[int, ...]:
+    """What the device calls big; where it does not tell cores apart, the profile's count."""
+    return facts.big_cores[-(device.cpu.big_cores or len(facts.big_cores)) :]
+
+
+def _require_memory(name: str, facts: Facts, rounds: Rounds) -> None:
+    """Raise `SpaceError` before anything is sent if our engine would be killed there.
+
+    Stock's larger cache is its own risk: a run of it that is killed says so.
+    """
+    context = max(test.depth + test.tokens for test in rounds.tests)
+    context = max(context, rounds.memory_context or 0, memory.CONTEXT_STEP)
+    for side in rounds.sides:
+        if side.variant == "edge":
+            header = read_header(side.file)
+            shape = PlmShape.from_metadata(header.metadata, str(side.file))
+            load = memory.Load(shape, header.size_bytes, side.cache_type)
+            memory.plan(name, load, facts, context)
 
 
 def _engine(device: Profile, variant: _bench.Variant) -> Engine:
@@ -110,35 +133,25 @@ def _placed(
     engines: Mapping[str, Engine],
     files: set[Path],
 ) -> Far:
-    programs = {
-        variant: _push(
-            transport,
-            engine.tool(runner.TOOL),
-            transport.path("engines", engine.manifest.key, runner.TOOL),
-            is_executable=True,
-        )
-        for variant, engine in engines.items()
-    }
-    models = {file: _push(transport, file, transport.path("models", file.name)) for file in files}
+    items = {variant: _items(transport, engine) for variant, engine in engines.items()}
+    models = {file: deploy.model_item(transport, file) for file in files}
+    _device.sent(transport, [*(one for found in items.values() for one in found), *models.values()])
     bus = estimate.ceiling(device)
     place = Far(
         transport,
         device,
-        programs,
-        models,
-        facts.big_cores,
+        {variant: deploy.place_of(transport, found[0]) for variant, found in items.items()},
+        {file: deploy.place_of(transport, item) for file, item in models.items()},
+        _fast_cores(device, facts),
         bandwidth_source=bus.source if bus else None,
     )
     return replace(place, start_celsius=place.look().temperature_celsius)
 
 
-def _push(transport: Transport, local: Path, remote: str, *, is_executable: bool = False) -> str:
-    """The file's path there; right here it stays where it is, beside its libraries."""
-    if isinstance(transport, LocalTransport) and not transport.is_emulated:
-        return str(local.absolute())
-    with console.byte_progress(f"sending {local.name}") as progress:
-        transport.push(local, remote, progress, is_executable=is_executable)
-    return remote
+def _items(transport: Transport, engine: Engine) -> list[Item]:
+    """The benchmark program first, then its libraries if it has some."""
+    program = engine.tool(runner.TOOL)
+    return deploy.engine_items(transport, engine.manifest.key, [program], engine.lib_dir)
 
 
 def _bench_of(
@@ -157,15 +170,15 @@ def _bench_of(
             models[side.file] = Model(header, fingerprint.sha256(side.file), counted)
     bus = estimate.ceiling(device)
     known = bandwidth.Bandwidth(bus.gigabytes_per_second, 0, "") if bus else None
-    return Bench(_machine(facts), known, engines, models, far=place)
+    return Bench(_machine(device, facts), known, engines, models, far=place)
 
 
-def _machine(facts: Facts) -> machine.Machine:
+def _machine(device: Profile, facts: Facts) -> machine.Machine:
     return machine.Machine(
         cpu=facts.core_names,
         architecture=facts.architecture,
         flags=machine.notable(facts.features),
-        cores=len(facts.big_cores),
+        cores=len(_fast_cores(device, facts)),
         memory_bytes=facts.memory_bytes,
         governor=None,
         kernel=facts.system,

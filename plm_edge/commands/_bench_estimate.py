@@ -60,16 +60,24 @@ def _how_to_connect(name: str, device: Profile) -> str:
 
 
 def _inputs(name: str, device: Profile, bus: Ceiling, what: str) -> list[str]:
-    kind = "measured" if bus.is_measured else "theoretical; nobody published a measurement"
+    kind = "measured" if bus.is_measured else "theoretical"
     live = roofline.ASSUMED_LIVE_FRACTION
     return [
         f"estimate for {name} ({device.description}), not a measurement",
         f"model: {what}",
         f"memory reads {bus.gigabytes_per_second:g} GB/s ({kind}: {bus.source})",
+        *([] if bus.is_measured else [_measured(device)]),
         f"edge reads {live:.1%} of ffn_down's rows (assumed, from PLM's paper) and the latent "
         "cache; stock reads all rows and full keys and values",
         "tok/s is what the bus allows at most; llama.cpp on a Pi 5 reaches about two thirds of it",
     ]
+
+
+def _measured(device: Profile) -> str:
+    rate, source = device.bandwidth.measured_gigabytes_per_second, device.bandwidth.measured_source
+    if rate is None:
+        return "measured: nobody published what its cores can really read"
+    return f"measured: {rate:g} GB/s, but that is one core alone ({source})"
 
 
 def _table(found: list[Estimate], device: Profile) -> Table:

@@ -67,6 +67,8 @@ class Bandwidth:
     theoretical_source: str | None = None
     measured_gigabytes_per_second: float | None = None
     measured_source: str | None = None
+    # False where one core was measured and several together are known to read more.
+    measured_is_ceiling: bool = True
 
     def __post_init__(self) -> None:
         for kind in ("theoretical", "measured"):

@@ -27,6 +27,8 @@ def test_the_measured_rate_wins_over_the_theoretical_one() -> None:
         17.1, "32-bit LPDDR4X-4267", False
     )
     assert estimate.ceiling(Profile("x")) is None
+    one_core = estimate.ceiling(profile.find("orangepi5"))
+    assert one_core is not None and not one_core.is_measured
 
 
 def test_tokens_are_bandwidth_over_bytes(tmp_path: Path) -> None:

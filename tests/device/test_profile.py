@@ -92,7 +92,7 @@ def test_what_is_wrong_is_named(own_folders: Path, table: str, message: str) -> 
 
 def test_a_rate_without_a_source_is_refused(own_folders: Path) -> None:
     rate = "[bandwidth]\nmeasured_gigabytes_per_second = 9.0\n"
-    write(own_folders, "mine", f'extends = "rpi4"\n{rate}')
+    write(own_folders, "mine", f'extends = "android-arm64"\n{rate}')
     with pytest.raises(ConfigError, match=r"\[bandwidth\] measured_source"):
         profile.find("mine")
 

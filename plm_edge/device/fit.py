@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 from plm_edge import resources
 from plm_edge.device import profile as profiles
-from plm_edge.device.probe import Facts
+from plm_edge.device.local import LocalTransport
+from plm_edge.device.probe import Facts, probe
 from plm_edge.device.profile import Profile
 from plm_edge.errors import DeviceError, PlmEdgeError
 
 _ARM64 = ("aarch64", "arm64")
+# Features a compiler makes use of by itself when it builds for the machine it runs on.
+_VECTOR = re.compile(r"avx|fma|f16c|bmi|sse|amx|gfni|asimd|sve|i8mm|bf16|atomics")
 
 
 def require_fit(name: str, profile: Profile, facts: Facts) -> None:
     """Raise `DeviceError` if the profile's builds would not run there, naming one that would."""
     if profile.architecture == "native":
+        if profile.transport.kind != "local":
+            _require_same_kind(name, facts)
         return
     if facts.architecture not in _ARM64:
         raise DeviceError(
@@ -26,6 +33,23 @@ def require_fit(name: str, profile: Profile, facts: Facts) -> None:
             f"{name}: builds for {profile.cpu.march} use {', '.join(missing)}, which its "
             f"{facts.core_names} does not have: they would end in SIGILL",
             hint=_better(name, profile, facts),
+        )
+
+
+def _require_same_kind(name: str, facts: Facts) -> None:
+    """A native build is for this machine's processor; another must have all that ours has."""
+    here = probe(LocalTransport("here"))
+    if facts.architecture != here.architecture:
+        raise DeviceError(
+            f"{name}: a native build is for {here.architecture}, and it is {facts.architecture}",
+            hint="plm-edge device list shows profiles to extend in place of host",
+        )
+    missing = sorted(filter(_VECTOR.match, here.features - facts.features))
+    if missing:
+        raise DeviceError(
+            f"{name}: a native build for this machine's {here.core_names} uses "
+            f"{', '.join(missing)}, which its {facts.core_names} does not have",
+            hint="install plm-edge there; it builds for that machine",
         )
 
 

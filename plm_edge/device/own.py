@@ -36,7 +36,7 @@ class Address:
         user, _, host = (self.host or "").rpartition("@")
         values: dict[str, str | int | None] = {
             "kind": self._kind(),
-            "host": host or None,
+            "host": None if self.host is None else host,
             "user": user or None,
             "port": self.port,
             "serial": self.serial,

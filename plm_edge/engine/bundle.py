@@ -11,7 +11,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,17 @@ from plm_edge.engine.cache import MANIFEST_NAME, Engine
 from plm_edge.errors import InputError, UsageError
 
 PROGRAMS = ("llama-bench", "llama-completion", "llama-server")
-SCRIPT_NAME, SUMS_NAME = "run.sh", "SHA256SUMS"
+SCRIPT_NAME, SUMS_NAME, NOTICES_NAME = "run.sh", "SHA256SUMS", "NOTICES.txt"
+# What goes out of the house carries its licences.
+_NOTICES = """\
+The programs in bin/ are llama.cpp (MIT, The ggml authors; https://github.com/ggml-org/llama.cpp)
+at commit {commit}{patched}, built with {compiler}.
+
+A program built with zig contains musl (MIT, Rich Felker and others; https://musl.libc.org) and
+libc++, libc++abi, libunwind and compiler-rt (Apache-2.0 with LLVM exceptions, the LLVM project;
+https://llvm.org), one built with gcc glibc (LGPL-2.1 or later) and libstdc++ (GPL-3.0 with the
+runtime library exception). run.sh is part of plm-edge (MIT). The model is under its own licence.
+"""
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _CHUNK_BYTES = 1 << 22
 
@@ -77,16 +87,28 @@ def plan(device: Profile, engine: Engine, model: Path, target: Path) -> Bundle:
     )
     names = [name for name in PROGRAMS if (engine.bin_dir / name).is_file()]
     programs = [_file(f"bin/{name}", engine.tool(name), is_executable=True) for name in names]
-    script = run_script.text(settings).encode("utf-8", "surrogateescape")
     return Bundle(
         target,
         (
-            Entry(SCRIPT_NAME, len(script), content=script, is_executable=True),
+            replace(_text(SCRIPT_NAME, run_script.text(settings)), is_executable=True),
             *programs,
             _file(MANIFEST_NAME, engine.folder / MANIFEST_NAME),
+            _text(NOTICES_NAME, _notices(engine)),
             _file(model.name, model),
         ),
     )
+
+
+def _notices(engine: Engine) -> str:
+    manifest = engine.manifest
+    patched = ", with plm-edge's patches (MIT)" if manifest.patches else ""
+    compiler = ", ".join(manifest.compiler)
+    return _NOTICES.format(commit=manifest.commit, patched=patched, compiler=compiler)
+
+
+def _text(name: str, text: str) -> Entry:
+    content = text.encode("utf-8", "surrogateescape")
+    return Entry(name, len(content), content=content)
 
 
 def _file(name: str, path: Path, *, is_executable: bool = False) -> Entry:
@@ -141,8 +163,7 @@ def _write_tar(bundle: Bundle, progress: Progress) -> None:
                 sums.append(f"{digest}  {entry.name}\n")
                 done += entry.size_bytes
                 progress(done, bundle.size_bytes)
-            text = "".join(sums).encode("utf-8", "surrogateescape")
-            _add(archive, bundle, Entry(SUMS_NAME, len(text), content=text))
+            _add(archive, bundle, _text(SUMS_NAME, "".join(sums)))
 
 
 def _add(archive: tarfile.TarFile, bundle: Bundle, entry: Entry) -> str:

@@ -11,14 +11,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from plm_edge.cli import app
+from plm_edge.device import profile
 from plm_edge.engine import cache, ui
 from tests.engine.conftest import EDGE_NAME, FILES, Mini, hook, mini, plain_flags
 
 __all__ = ["mini", "plain_flags"]
 
 
-def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["engine", *words])
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, ["engine", *map(str, words)])
 
 
 def test_build_prints_folders_and_a_second_one_is_quiet(mini: Mini) -> None:
@@ -208,3 +209,38 @@ def test_a_resolved_conflict_can_be_exported(mini: Mini, tmp_path: Path) -> None
     refused = run("patches", "refresh", "--export", str(tmp_path / "nowhere"))
     assert refused.exit_code == 1
     assert str(tmp_path / "nowhere") in refused.stderr
+
+
+def test_a_plan_for_a_device_names_its_cpu(mini: Mini) -> None:
+    rows = json.loads(run("build", "--device", "rpi5", "--dry-run", "--json").stdout)
+    assert rows["key"].startswith("edge-zig-aarch64-")
+    assert rows["cpu"][:2] == ["aarch64", profile.find("rpi5").cpu.zig_cpu]
+    assert "-DGGML_NATIVE=OFF" in rows["flags"]
+    stock = json.loads(run("build", "--device", "rpi5", "--stock", "--dry-run", "--json").stdout)
+    assert stock["key"].startswith("stock-zig-aarch64-")
+
+
+def test_toolchains_that_cannot_be_are_named(mini: Mini) -> None:
+    done = run("build", "--device", "rpi5", "--toolchain", "magic")
+    assert (done.exit_code, "expected one of native, zig, gcc, ndk" in done.stderr) == (2, True)
+    done = run("build", "--device", "host", "--toolchain", "zig")
+    assert (done.exit_code, "cannot build for this machine" in done.stderr) == (2, True)
+    assert "did you mean 'rpi5'?" in run("build", "--device", "rpi6").stderr
+
+
+def test_an_engine_goes_out_and_comes_in(mini: Mini, tmp_path: Path) -> None:
+    built = json.loads(run("build", "--json").stdout)
+    target = tmp_path / "e.tar.gz"
+    assert "would write edge-host-" in run("export", target, "--dry-run").stdout
+    assert not target.exists()
+    done = json.loads(run("export", target, "--json").stdout)
+    assert done["key"] == built["key"]
+    shutil.rmtree(Path(built["bin_dir"]).parent)
+    missing = run("export", target)
+    assert (missing.exit_code, "engine build --device host" in missing.stderr) == (1, True)
+    wrong = run("import", target, "--sha256", "0" * 64)
+    assert (wrong.exit_code, "expected 0000" in wrong.stderr) == (1, True)
+    taken = json.loads(run("import", target, "--sha256", done["sha256"], "--json").stdout)
+    assert taken["key"] == built["key"]
+    listed = json.loads(run("list", "--json").stdout)
+    assert [(row["is_current"], row["devices"]) for row in listed] == [(True, ["host"])]

@@ -16,7 +16,8 @@ from plm_edge.engine.cache import Engine
 from plm_edge.errors import InputError, SpaceError, UsageError
 from tests.engine.conftest import Mini
 
-NAMES = ["run.sh", *(f"bin/{name}" for name in bundle.PROGRAMS), "manifest.json", "a model.gguf"]
+NAMES = ["run.sh", *(f"bin/{name}" for name in bundle.PROGRAMS), "manifest.json", "NOTICES.txt"]
+NAMES.append("a model.gguf")
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_tests_mirror_the_code() -> None:
     for test in (ROOT / "tests").rglob("test_*.py"):
         where = test.relative_to(ROOT / "tests")
         code = PACKAGE / where.parent / where.name.removeprefix("test_")
-        crosscut = where.parts[0] in ("parity", "test_guards.py", "wheel", "docs", "fuzz")
+        crosscut = where.parts[0] in ("parity", "test_guards.py", "wheel", "docs", "fuzz", "devices")
         package = code.with_suffix("")
         if not (crosscut or code.is_file() or package.is_dir()):
             wrong.append(str(where))

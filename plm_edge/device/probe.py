@@ -15,6 +15,9 @@ from plm_edge.errors import DeviceError
 # A core below this share of the fastest one's capacity, or clock, is a small core.
 BIG_CORE_SHARE = 0.8
 
+# qemu's virtual board, and the Android emulator's two.
+VIRTUAL_PLATFORMS = ("linux,dummy-virt", "ranchu", "goldfish")
+
 # MIDR part numbers, as the kernel prints them under "CPU part", of Arm's own cores.
 ARM_CORES = {
     "0xd03": "Cortex-A53",
@@ -67,8 +70,9 @@ class Facts:
 
 
 def probe(transport: Transport) -> Facts:
-    """Ask the device."""
+    """Ask the device; one that turns out to be a virtual machine marks its wire as emulated."""
     facts = read(snapshot.take(transport, snapshot.PROBE))
+    transport.is_emulated |= facts.is_emulated
     if isinstance(transport, EmulatedTransport):
         return pretended(facts, transport)
     return facts
@@ -107,6 +111,7 @@ def read(answers: Snapshot) -> Facts:
         available_bytes=_kilobytes(memory.get("MemAvailable", memory.get("MemFree", "0"))),
         free_disk_bytes=_free_disk(answers["disk"]),
         lockable_bytes=_lockable(answers["locked"]),
+        is_emulated=any(name in answers.get("platform", "") for name in VIRTUAL_PLATFORMS),
     )
 
 

@@ -25,6 +25,8 @@ _THERMAL = (
     'echo "$(cat $d/temp || echo -) $(cat $d/type || echo -)"; done'
 )
 _MODEL = "tr -d '\\000' < /proc/device-tree/model || getprop ro.product.model"
+# What the board calls itself to its drivers: the one thing every emulator owns up to.
+_PLATFORM = "tr '\\000' ' ' < /proc/device-tree/compatible; getprop ro.hardware"
 _SYSTEM = (
     'if [ -r /etc/os-release ]; then . /etc/os-release; echo "$PRETTY_NAME"; '
     'else echo "Android $(getprop ro.build.version.release)"; fi'
@@ -35,6 +37,7 @@ PROBE: dict[str, str] = {
     "architecture": "uname -m",
     "system": _SYSTEM,
     "model": _MODEL,
+    "platform": _PLATFORM,
     "cpuinfo": "cat /proc/cpuinfo",
     "meminfo": "cat /proc/meminfo",
     "page_size": "getconf PAGESIZE || grep -m1 KernelPageSize /proc/self/smaps",

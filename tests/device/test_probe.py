@@ -68,6 +68,14 @@ def test_features_are_what_every_core_has() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "is_emulated"),
+    [("linux,dummy-virt ", True), ("ranchu", True), ("raspberrypi,5-model-b brcm,bcm2712 ", False)],
+)
+def test_virtual_machines_own_up(said: str, is_emulated: bool) -> None:
+    assert probe.read(recorded.pi_5(platform=said)).is_emulated is is_emulated
+
+
+@pytest.mark.parametrize(
     ("said", "size"),
     [("4096", 4096), ("KernelPageSize:       16 kB", 16384), ("", 0)],
 )

@@ -48,7 +48,8 @@ class FarModel:
         self._used = 0
         self._piece = b""
         settings = self._get("/props")["default_generation_settings"]
-        self.context_tokens = int(settings["n_ctx"])
+        # The server ends an answer one token before the cache is full; so do we, and say why.
+        self.context_tokens = int(settings["n_ctx"]) - 1
 
     @property
     def name(self) -> str:

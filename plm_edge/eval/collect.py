@@ -116,7 +116,8 @@ class Collector:
 
     def _add(self, to: dict[str, Sums], name: str, inputs: NDArray[Any]) -> None:
         """Add the squares of (matrices, tokens, columns)."""
-        squares = np.einsum("mtc,mtc->mc", inputs, inputs, dtype=np.float64)
+        with np.errstate(invalid="ignore", over="ignore"):
+            squares = np.einsum("mtc,mtc->mc", inputs, inputs, dtype=np.float64)
         if not np.isfinite(squares).all():
             raise InputError(f"what flows into {name} is not numbers; the file is damaged")
         sums = to.setdefault(name, Sums(np.zeros_like(squares)))

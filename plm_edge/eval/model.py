@@ -149,7 +149,9 @@ class EvalModel:
 
     def _require_numbers(self, rows: Logits) -> None:
         # One NaN or infinity makes the sum one too; a sum that overflows alone needs more than f32.
-        if not np.isfinite(rows.sum(dtype=np.float64)):
+        with np.errstate(invalid="ignore"):
+            is_finite = np.isfinite(rows.sum(dtype=np.float64))
+        if not is_finite:
             raise InputError(
                 f"{self.header.path}: the model gives logits that are not numbers; "
                 "the file is damaged",

@@ -68,7 +68,7 @@ def types(
     raised = dict(zip(layers, upgraded([errors[one] for one in layers], scale), strict=True))
     ladder = sorted({kind for one in candidates for kind in one.types}, key=_bits, reverse=True)
     for low in ladder:
-        for high in (kind for kind in ladder if _bits(kind) >= _bits(low)):
+        for high in (kind for kind in ladder if _bits(kind) > _bits(low)):
             chosen = {
                 one.tensor.name: _nearest(one, high if _is_raised(one, raised) else low)
                 for one in candidates

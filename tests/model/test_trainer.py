@@ -53,6 +53,7 @@ save_every = 4
 batch = {{ sequences = 4, length = 16, micro = {micro} }}
 phases = [{{ name = "one", share = 1.0, mixture = [{{ shard = "text" }}] }}]
 schedule = {{ peak = 1e-2, warmup_share = 0.1 }}
+sparsity = {{ penalty = 0.1 }}
 [shape]
 hidden_size = 32
 num_hidden_layers = 2

@@ -1,0 +1,1 @@
+"""One page from many results: what was measured, what may be compared, and by which command."""

@@ -30,8 +30,8 @@ test: setup ## everything: both engines, the suite, and a part of it again from 
 	@echo "test: the wheel in a clean environment (about a minute)"
 	@sh scripts/test-wheel.sh
 
-test-ui: setup ## the chat's web page in headless Chromium (needs chromium, chromium-driver, npm)
-	@$(PYTEST) -q -m slow tests/commands/test_serve.py
+test-ui: setup ## the web pages of chat and report in headless Chromium (needs chromium, chromium-driver, npm)
+	@$(PYTEST) -q -m slow tests/commands/test_serve.py tests/commands/test_report.py
 
 test-isa: setup ## the kernels' tests on every instruction set of x86-64 and arm64 (an hour on 2 cores)
 	@sh scripts/test-isa.sh x86

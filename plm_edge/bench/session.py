@@ -184,7 +184,7 @@ class Bench:
             has_under_voltage=any(one.has_under_voltage for one in told),
             is_pinned=all(pinned) if pinned else None,
             watts=round(mean, 3) if mean is not None else None,
-            joules_per_token=round(mean / speed, 4) if mean is not None and speed else None,
+            joules_per_token=round(mean / speed, 6) if mean is not None and speed else None,
         )
 
 

@@ -48,8 +48,10 @@ def engine_items(
     folder = transport.path("engines", key)
     items = [Item(path, f"{folder}/{path.name}", is_executable=True) for path in programs]
     # A program asks for libx.so.0, a link to the file with the whole version in its name.
-    sonames = (path for path in libraries.glob("lib*.so.*") if path.is_symlink())
-    return items + [Item(path.resolve(), f"{folder}/{path.name}") for path in sorted(sonames)]
+    sonames = [path for path in libraries.glob("lib*.so.*") if path.is_symlink()]
+    plain = [path for path in libraries.glob("lib*.so") if not path.is_symlink()]
+    wanted = sorted([*sonames, *plain])
+    return items + [Item(path.resolve(), f"{folder}/{path.name}") for path in wanted]
 
 
 def model_item(transport: Transport, file: Path) -> Item:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from plm_edge.bench import far
 from plm_edge.cli import app
 from plm_edge.device import profile
 from plm_edge.engine import build
 from plm_edge.engine.cache import Engine
+from tests.device.conftest import sshd
+from tests.device.sshd import Sshd
 from tests.quantize.tiny import write_model
+
+__all__ = ["sshd"]
 
 SMALL = ("--depth", "0", "--prompt", "8", "--gen", "4", "--repeats", "1", "--threads", "1")
 
@@ -106,6 +112,35 @@ def test_this_machine_is_a_device_too(
     assert rows[2]["memory"]["rss_bytes"] > 0
     shown = run("--show", "--results", results)
     assert shown.stdout == done.stdout
+
+
+def test_over_a_real_wire_with_sensors(
+    engine: Engine, sshd: Sshd, own_folders: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "current_for", lambda device, variant: engine)
+    monkeypatch.setattr(far, "LOOK_SECONDS", 0.1)
+    where = {
+        "kind": "ssh",
+        "host": "127.0.0.1",
+        "user": sshd.user,
+        "config_file": str(sshd.config_file),
+        "folder": str(model.parent / "far 'folder' $HOME"),
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in where.items()]
+    sensors = ['[power]\nread = "echo 5000; echo 1000"\nformat = "millivolts_milliamperes"']
+    sensors += ['[thermal]\ntemperature = "echo 41000"\nthrottled = "echo throttled=0x0"']
+    add(own_folders, "kitchen", "host", f"port = {sshd.port}", *lines, *sensors)
+    results = model.parent / "r.jsonl"
+    words = ("--depth", "0", "--prompt", "0", "--gen", "500", "--repeats", "2")
+    done = run(model, "--device", "kitchen", *words, "--threads", "1", "--results", results)
+    assert done.exit_code == 0, done.stderr
+    for word in ("device kitchen", "5.00 W", "41 °C", "generation 500"):
+        assert word in done.stdout
+    row = json.loads(results.read_text(encoding="utf-8").splitlines()[0])
+    assert (row["temperature_celsius"], row["device"]["throttled_runs"]) == (41.0, 0)
+    speeds = row["samples"]
+    assert row["device"]["watts"] == 5.0
+    assert row["device"]["joules_per_token"] == pytest.approx(5.0 / statistics.median(speeds), 0.01)
 
 
 def test_an_emulated_device_shows_no_speed(

@@ -199,7 +199,11 @@ def _dots(axes: Axes, chart: Dots) -> None:
             axes.plot(dot.baseline, place, marker="|", markersize=13, color=theme.series(1))
     axes.set_yticks(range(len(chart.dots)), [dot.label for dot in chart.dots])
     axes.set_ylim(len(chart.dots) - 0.5, -0.5)
-    axes.set_xlim(left=chart.left, right=chart.right)
+    if chart.left is not None and chart.right is not None:
+        margin = 0.03 * (chart.right - chart.left)  # a dot on the edge would be cut in half
+        axes.set_xlim(chart.left - margin, chart.right + margin)
+    elif chart.left is not None:
+        axes.set_xlim(left=chart.left)
     axes.set_xlabel(chart.x_label)
     axes.grid(visible=False, axis="y")
 

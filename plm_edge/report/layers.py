@@ -6,6 +6,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 
 from plm_edge.bench.rows import Row
 from plm_edge.gguf_header import GgufHeader, GgufTensor
@@ -21,11 +22,11 @@ def bits_section(inputs: Inputs) -> Section | None:
     if not inputs.files:
         return None
     figures = tuple(_bit_figure(header) for header in inputs.files)
-    tables = tuple(_type_table(header) for header in inputs.files)
+    tables = tuple(make(h) for h in inputs.files for make in (_type_table, _bit_table))
     return Section(
         id="bits",
         title="Bits per layer",
-        lead="Bits per weight of every matrix, as the files have them; darker is more.",
+        lead="Bits per weight of every matrix, as the files have them; a stronger colour is more.",
         figures=figures,
         tables=tables,
         commands=tuple(word for figure in figures for word in figure.commands),
@@ -54,6 +55,26 @@ def _bit_figure(header: GgufHeader) -> Figure:
     name = label(header.path.name, is_random=header.is_random)
     command = shlex.join(["plm-edge", "inspect", str(header.path), "--tensors"])
     return Figure(name, chart, (command,))
+
+
+def _bit_table(header: GgufHeader) -> Table:
+    """The map in words: layers that follow each other with the same bits are one entry."""
+    matrices = _matrices(header)
+    roles = sorted(dict.fromkeys(role for role, _ in matrices))
+    rows = [
+        (role, _runs({n: bits_of(matrices[(r, n)]) for r, n in sorted(matrices) if r == role}))
+        for role in roles
+    ]
+    return Table(("matrix", "bits per weight by layer"), tuple(rows), numbers_from=2)
+
+
+def _runs(bits: dict[int, float]) -> str:
+    parts = []
+    for value, found in groupby(bits.items(), key=lambda entry: entry[1]):
+        layers = [layer for layer, _ in found]
+        span = f"{layers[0]}" if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
+        parts.append(f"{span}: {value:.3g}")
+    return ", ".join(parts)
 
 
 def bits_of(tensor: GgufTensor) -> float:
@@ -90,13 +111,16 @@ def sparsity_section(inputs: Inputs) -> Section | None:
         Series(name, tuple(map(float, range(len(values)))), tuple(100 * value for value in values))
         for name, values in shares.items()
     )
-    commands = tuple(dict.fromkeys(row.command for row in rows))
+    read = (
+        f"plm-edge inspect FILE --sparsity TEXT --json > {a.name}.json" for a in inputs.activities
+    )
+    commands = tuple(dict.fromkeys([*(row.command for row in rows), *read]))
     chart = Lines("layer", "silent neurons, %", series, top=100)
     return Section(
         id="sparsity",
         title="Sparsity per layer",
         lead="The share of squared-ReLU outputs that are exactly zero. The engine counts while it "
-        "generates a few tokens; `inspect --sparsity` runs a text through the reference.",
+        "generates a few tokens; inspect --sparsity runs a text through the reference.",
         figures=(Figure("What the FFN need not read", chart, commands),),
         tables=(_sparsity_table(shares),),
         commands=commands,

@@ -27,6 +27,11 @@ def test_every_matrix_of_every_layer_has_its_bits(tmp_path: Path) -> None:
     assert {value for row in chart.values for value in row} == {4.5}
     assert "random weights" in found.figures[0].title
     assert found.tables[0].rows[0][0] == "q4_0"
+    assert ("ffn_down", "0 to 2: 4.5") in found.tables[1].rows
+
+
+def test_runs_of_layers_are_told_together() -> None:
+    assert layers._runs({0: 4.5, 1: 4.5, 2: 8.5, 3: 4.5}) == "0 to 1: 4.5, 2: 8.5, 3: 4.5"
 
 
 def test_bits_per_weight() -> None:

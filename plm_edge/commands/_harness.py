@@ -70,6 +70,15 @@ def _command(wanted: HarnessRequest, request: Request) -> str:
     return shell.quote([*words, "--ctx", str(request.ctx)])
 
 
+def plan(wanted: HarnessRequest, request: Request, *, as_json: bool) -> None:
+    """What would be run, and where results would go."""
+    command = _command(wanted, request)
+    if as_json:
+        console.print_json({"command": command, "results": str(request.results_path())})
+        return
+    print(f"would run {command}\nwould append to {request.results_path()}")
+
+
 def show(found: list[Record], *, as_json: bool) -> None:
     """One line per metric, or the rows as JSON."""
     if as_json:

@@ -90,14 +90,16 @@ def harness(
     ] = None,
     results: Annotated[Path | None, typer.Option(help="The file that rows go to.")] = None,
     as_json: JsonFlag = False,
+    dry_run: DryRunFlag = False,
 ) -> None:
     """Run tasks of EleutherAI's lm-evaluation-harness on our engine (extra `harness`)."""
     from plm_edge.chat import preflight
     from plm_edge.chat.threads import default_threads
     from plm_edge.commands import _harness, _tasks
-    from plm_edge.eval.tasks.harness import HarnessRequest, require
+    from plm_edge.eval.tasks.harness import HarnessRequest, checked
 
-    require()
+    wanted = HarnessRequest(tuple(task), include, limit, shots)
+    checked(wanted)
     ctx = _tasks.context_of(preflight.checked_header(file), ctx)
     request = _tasks.Request(
         file,
@@ -110,5 +112,7 @@ def harness(
         is_fresh=False,
         results=results,
     )
-    wanted = HarnessRequest(tuple(task), include, limit, shots)
+    if dry_run:
+        _harness.plan(wanted, request, as_json=as_json)
+        return
     _harness.show(_harness.run(wanted, request, ready_engine()), as_json=as_json)

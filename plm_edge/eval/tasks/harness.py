@@ -47,12 +47,9 @@ def evaluate(
     request: HarnessRequest, model: TaskModel, progress: Progress = no_progress
 ) -> list[HarnessResult]:
     """Run tasks of the harness; `MissingToolError` without the extra."""
-    require()
+    manager = checked(request)
     import lm_eval
-    from lm_eval.tasks import TaskManager
 
-    manager = TaskManager(include_path=str(request.include) if request.include else None)
-    _require_known(request, manager)
     found = lm_eval.simple_evaluate(
         model=_adapter(model, progress),
         tasks=list(request.tasks),
@@ -75,13 +72,19 @@ def require() -> None:
         ) from error
 
 
-def _require_known(request: HarnessRequest, manager: Any) -> None:
+def checked(request: HarnessRequest) -> Any:
+    """The harness's list of tasks; `InputError` for a name that is not in it."""
+    require()
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_path=str(request.include) if request.include else None)
     for name in request.tasks:
         if name not in manager.all_tasks:
             raise InputError(
                 f"lm-evaluation-harness has no task {name!r}",
                 hint="lm_eval ls tasks; --include adds a folder of YAML files",
             )
+    return manager
 
 
 def _result(name: str, found: dict[str, Any], request: HarnessRequest) -> HarnessResult:

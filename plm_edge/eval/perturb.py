@@ -60,7 +60,8 @@ class Perturbed:
         unmapped = Options(options.context, options.threads, options.cache_type, is_mapped=False)
         self._model = EvalModel(header, lib_dir, unmapped, self._addresses)
         try:
-            self._base = [pack(softmax, came, top) for softmax, came in self._run()]
+            kept = min(top, self._model.vocabulary_size)
+            self._base = [pack(softmax, came, kept) for softmax, came in self._run()]
         except BaseException:
             self.close()
             raise

@@ -48,12 +48,11 @@ class Journal:
 
 
 def pairs(candidates: Sequence[Candidate], *, all_types: bool) -> list[Pair]:
-    """What to measure: every format of every matrix, or one format of each."""
-    return [
-        (one.tensor.name, kind)
-        for one in candidates
-        for kind in (one.types if all_types else (probe_type(one),))
-    ]
+    """What to measure: one format of each matrix, or all of them besides."""
+    found = [(one.tensor.name, probe_type(one)) for one in candidates]
+    if all_types:
+        found += [(one.tensor.name, kind) for one in candidates for kind in one.types]
+    return list(dict.fromkeys(found))
 
 
 def probe_type(candidate: Candidate) -> str:

@@ -10,9 +10,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from plm_edge.cli import app
+from plm_edge.commands import _search
 from plm_edge.engine import build
 from plm_edge.engine.cache import Engine
+from plm_edge.eval.perturb import Perturbed
 from plm_edge.gguf_header import read_header
+from tests.eval import small
 from tests.quantize.tiny import write_model
 
 
@@ -95,3 +98,141 @@ def test_a_users_own_recipe_is_found(tmp_path: Path, own_folders: Path, use_engi
     source, target = write_model(tmp_path / "in.gguf"), tmp_path / "out.gguf"
     assert run(source, "-o", target, "--recipe", "mine").exit_code == 0
     assert read_header(target).by_name["blk.0.ffn_up.weight"].type == "q5_0"
+
+
+# Searches
+
+
+@pytest.fixture
+def small_f16(tmp_path: Path) -> tuple[Path, Path]:
+    text = tmp_path / "text.txt"
+    text.write_text(small.TEXT, encoding="utf-8")
+    return small.write_model(tmp_path / "small.f16.gguf", dtype="f16"), text
+
+
+def test_a_search_writes_a_file_its_recipe_and_what_runs_it_again(
+    small_f16: tuple[Path, Path], tmp_path: Path, use_engine: None
+) -> None:
+    source, text = small_f16
+    target, again = tmp_path / "out.gguf", tmp_path / "again.gguf"
+    words = ("--bpw", "4.8", "--text", text, "--windows", "2", "--types", "q3_K,q4_K,q8_0")
+    done = run(source, "-o", target, *words, "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert target.stat().st_size == found["file_bytes"] <= found["budget_bytes"]
+    assert found["bits_per_weight"] <= 4.8
+    assert found["bound"] <= found["foretold_divergence"]
+    assert -1 <= found["proxy_rank_correlation"] <= 1
+    recipe, importance = Path(found["recipe"]), Path(found["imatrix"])
+    done = run(source, "-o", again, "--recipe", recipe, "--imatrix", importance)
+    assert done.exit_code == 0, done.stderr
+    assert again.read_bytes() == target.read_bytes()
+
+
+def test_a_killed_search_goes_on_where_it_was(
+    small_f16: tuple[Path, Path],
+    tmp_path: Path,
+    use_engine: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, text = small_f16
+    words = ("--bpw", "5", "--text", text, "--windows", "2", "--measure", "probe")
+    real, calls = Perturbed.divergence, []
+
+    def until_killed(self: Perturbed) -> float:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self)
+
+    monkeypatch.setattr(Perturbed, "divergence", until_killed)
+    assert run(source, "-o", tmp_path / "out.gguf", *words).exit_code == 130
+    assert not (tmp_path / "out.gguf").exists() and not (tmp_path / "out.toml").exists()
+    assert run(source, "-o", tmp_path / "out.gguf", *words).exit_code == 0
+    matrices = 2 * 7 + 1
+    assert len(calls) == matrices + 1  # the one that was killed is measured again, no other
+    calls.clear()
+    assert run(source, "-o", tmp_path / "other.gguf", *words[2:], "--bpw", "4").exit_code == 0
+    assert calls == []
+
+
+def test_a_large_file_is_measured_on_its_8_bit_version(
+    small_f16: tuple[Path, Path],
+    tmp_path: Path,
+    use_engine: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source, text = small_f16
+    words = ("--bpw", "5", "--text", text, "--windows", "2", "--measure", "probe", "--json")
+    plain = json.loads(run(source, "-o", tmp_path / "a.gguf", *words).stdout)
+    monkeypatch.setattr(_search, "_LARGE_BYTES", 1)
+    monkeypatch.setenv("PLM_EDGE_CACHE", str(tmp_path / "cache"))
+    large = json.loads(run(source, "-o", tmp_path / "b.gguf", *words).stdout)
+    assert large["foretold_divergence"] == pytest.approx(plain["foretold_divergence"], rel=0.3)
+    assert len(list((tmp_path / "cache").rglob("base.q8_0.gguf"))) == 1
+
+
+@pytest.mark.parametrize("method", ["luc", "luc-robust"])
+def test_edge_llms_rule_keeps_the_budget_too(
+    small_f16: tuple[Path, Path], tmp_path: Path, use_engine: None, method: str
+) -> None:
+    source, text = small_f16
+    words = ("--bpw", "5.2", "--text", text, "--windows", "2", "--measure", "probe")
+    done = run(source, "-o", tmp_path / "out.gguf", *words, "--method", method, "--json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["file_bytes"] <= found["budget_bytes"]
+    assert found["bound"] <= found["foretold_divergence"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--budget", "9kB"], 1, "no file of 9,000 bytes can be made: the smallest"),
+        (["--budget", "x"], 2, "--budget 'x': expected a size"),
+        (["--budget", "1GB", "--bpw", "4"], 2, "pass one of --recipe, --budget, --bpw, --for"),
+        ([], 2, "pass one of --recipe, --budget, --bpw, --for"),
+        (["--for", "host"], 1, "device host: its profile does not say how much memory"),
+        (["--bpw", "5", "--types", "q9"], 1, "type 'q9': expected one of"),
+        (["--bpw", "5", "--measure", "some"], 2, "--measure some: expected all, probe or auto"),
+        (["--bpw", "5", "--method", "best"], 1, "--method best: expected search, luc"),
+        (["--recipe", "absent.toml"], 1, "absent.toml: cannot read"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_line(
+    small_f16: tuple[Path, Path],
+    tmp_path: Path,
+    use_engine: None,
+    words: list[str],
+    code: int,
+    said: str,
+) -> None:
+    source, text = small_f16
+    done = run(source, "-o", tmp_path / "out.gguf", "--text", text, *words)
+    assert done.exit_code == code, done.stderr
+    assert said in done.stderr
+    assert not (tmp_path / "out.gguf").exists()
+
+
+def test_importance_of_another_model_is_refused(
+    small_f16: tuple[Path, Path], tmp_path: Path, use_engine: None
+) -> None:
+    source, text = small_f16
+    other = small.write_model(tmp_path / "other.gguf", seed=7)
+    words = ["imatrix", other, "--text", text, "-o", tmp_path / "i.gguf", "--ctx", "64"]
+    assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
+    for flags in (("--recipe", "q4"), ("--bpw", "5", "--text", text)):
+        done = run(source, "-o", tmp_path / "o.gguf", *flags, "--imatrix", tmp_path / "i.gguf")
+        assert (done.exit_code, "measured on another model" in done.stderr) == (1, True)
+
+
+def test_dry_run_of_a_search_says_what_is_reachable(
+    small_f16: tuple[Path, Path], tmp_path: Path
+) -> None:
+    source, text = small_f16
+    words = ("--for", "rpi5", "--ctx", "64", "--text", text, "--dry-run", "--json")
+    done = run(source, "-o", tmp_path / "out.gguf", *words)
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["budget_bytes"] > found["smallest_bytes"] > 100_000
+    assert "rpi5: 75% of" in found["why"]

@@ -39,6 +39,7 @@ class Disk:
     initrd: Path
     root: Path
     port: int  # the service the tests reach it by
+    more: Path | None = None  # a second file system, read-only
 
 
 def initrd(role: str, extra: Path | None = None) -> Path:
@@ -92,12 +93,13 @@ class Machine:
         # A short path: a socket's name may have 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="plm-device-"))
         self.port = free_port()
-        self._process = subprocess.Popen(
-            [str(word) for word in self._command(disk, board, options)],
-            stdin=subprocess.DEVNULL,
-            stdout=(self.folder / "qemu.log").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
+        with (self.folder / "qemu.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [str(word) for word in self._command(disk, board, options)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def _command(self, disk: Disk, board: Board, options: str) -> list[str | Path]:
         console = f"socket,id=console,path={self.folder}/console,server=on,wait=off"
@@ -121,6 +123,7 @@ class Machine:
             *("-append", f"quiet panic=-1 device.now={int(time.time())} {options}"),
             *("-drive", f"if=none,id=disk,file={disk.root},format=raw,snapshot=on"),
             *("-device", "virtio-blk-pci,drive=disk", "-device", "virtio-rng-pci"),
+            *(_second_disk(disk.more) if disk.more else ()),
             *("-netdev", network, "-device", "virtio-net-pci,netdev=net,id=nic,romfile="),
             *(
                 "-chardev",
@@ -179,6 +182,11 @@ class Machine:
         self._process.kill()
         self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _second_disk(image: Path) -> list[str]:
+    drive = f"if=none,id=more,file={image},format=raw,readonly=on"
+    return ["-drive", drive, "-device", "virtio-blk-pci,drive=more"]
 
 
 @contextmanager

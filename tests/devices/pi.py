@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.devices import debian, machine, store
 from tests.devices.machine import Board, Disk, Machine
 
+HOST = "raspberrypi.local"
 FORM = "1"  # part of the disk's key: count up when a change here changes the disk
 # What Raspberry Pi OS Lite has of what plm-edge may call there.
 _PACKAGES = (
@@ -62,7 +63,7 @@ class VirtualPi:
 
     def ssh(self, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command there as `pi`, past plm-edge, to look at what it left."""
-        words = [str(self.bin_dir / "ssh"), "raspberrypi.local", command]
+        words = [str(self.bin_dir / "ssh"), HOST, command]
         return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
@@ -85,7 +86,7 @@ def _make(target: Path) -> None:
 
 
 def _write_accounts(tree: Path) -> None:
-    for part in ("dev", "proc", "sys", "run", "tmp", "root", "home/pi/.ssh", "etc/ssh"):
+    for part in ("dev", "proc", "sys", "mnt", "run", "tmp", "root", "home/pi/.ssh", "etc/ssh"):
         (tree / part).mkdir(parents=True, exist_ok=True)
     (tree / "etc" / "passwd").write_text(_PASSWD)
     (tree / "etc" / "group").write_text("root:x:0:\npi:x:1000:\nnogroup:x:65534:\n")
@@ -100,14 +101,17 @@ def _write_accounts(tree: Path) -> None:
 
 @contextmanager
 def running(
-    folder: Path, board: Board | None = None, host: str = "raspberrypi.local"
+    folder: Path, board: Board | None = None, more: Path | None = None
 ) -> Iterator[VirtualPi]:
-    """A Pi that answers to `host`, by the `ssh` and `scp` put into `folder`."""
+    """A Pi that answers to raspberrypi.local, by the `ssh` and `scp` put into `folder`.
+
+    The file system `more` is mounted there under /mnt.
+    """
     made = image()
-    disk = Disk(initrd=machine.initrd("pi"), root=made / "disk", port=22)
+    disk = Disk(initrd=machine.initrd("pi"), root=made / "disk", port=22, more=more)
     with machine.running(disk, board or Board()) as vm:
         vm.wait(lambda: _greets(vm.port))
-        yield VirtualPi(vm, _write_client(folder, made, host, vm.port))
+        yield VirtualPi(vm, _write_client(folder, made, vm.port))
 
 
 def _greets(port: int) -> bool:
@@ -119,16 +123,16 @@ def _greets(port: int) -> bool:
         return False
 
 
-def _write_client(folder: Path, made: Path, host: str, port: int) -> Path:
+def _write_client(folder: Path, made: Path, port: int) -> Path:
     """ssh and scp as the user would have configured them in ~/.ssh, which no variable can move."""
     folder.mkdir(parents=True, exist_ok=True)
     key = folder / "login"
     shutil.copy(made / "login", key)
     key.chmod(0o600)
     host_key = " ".join((made / "host.pub").read_text().split()[:2])
-    (folder / "known_hosts").write_text(f"{host} {host_key}\n")
+    (folder / "known_hosts").write_text(f"{HOST} {host_key}\n")
     (folder / "config").write_text(
-        f"Host {host}\nHostName 127.0.0.1\nPort {port}\nUser pi\nHostKeyAlias {host}\n"
+        f"Host {HOST}\nHostName 127.0.0.1\nPort {port}\nUser pi\nHostKeyAlias {HOST}\n"
         f'IdentityFile "{key}"\nIdentitiesOnly yes\nUserKnownHostsFile "{folder / "known_hosts"}"\n'
         "GlobalKnownHostsFile /dev/null\n"
     )

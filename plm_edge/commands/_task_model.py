@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from plm_edge.errors import InputError
-from plm_edge.eval.tasks.model import Completion, Likelihoods, Prompt, Timing
+from plm_edge.eval.tasks.model import Completion, Likelihoods, Prompt, Timing, TooLongError
 
 if TYPE_CHECKING:
     from plm_edge.chat.scoring import ScoringModel
@@ -95,7 +95,7 @@ class EngineTaskModel:
 
     def _require_room(self, tokens: int) -> None:
         if tokens >= self.model.context_tokens:
-            raise InputError(
+            raise TooLongError(
                 f"the prompt takes {tokens} tokens, but the context holds "
                 f"{self.model.context_tokens}",
                 hint=f"pass --ctx {-(-(tokens + 64) // 256) * 256}",

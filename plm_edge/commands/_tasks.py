@@ -125,6 +125,9 @@ def _run_one(
         console.warn(line)
     if outcome.resumed:
         console.note(f"{task.name}: {outcome.resumed} answers were there from an interrupted run")
+    if outcome.left_out:
+        names = ", ".join(outcome.left_out[:5]) + (", …" if len(outcome.left_out) > 5 else "")
+        console.warn(f"{task.name}: {len(outcome.left_out)} items are too long for --ctx: {names}")
     values = running.values(outcome, device)
     return {**values, "answers": str(store.finish()), "cache_type": settings.cache_type}
 

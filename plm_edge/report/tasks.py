@@ -126,8 +126,8 @@ def _difference(one: Record, first: Record) -> str:
     if one is first:
         return NONE
     mine, theirs = one.values["item_scores"], first.values["item_scores"]
-    if len(mine) != len(theirs):
-        return f"not compared: {len(mine)} and {len(theirs)} items"
+    if len(mine) != len(theirs) or one.values.get("left_out") != first.values.get("left_out"):
+        return f"not compared: {len(mine)} and {len(theirs)} items, not the same"
     return interval(vars(statistics.paired_difference(mine, theirs)), "{:+.3f}")
 
 

@@ -28,7 +28,10 @@ def test_other_items_or_conditions_are_refused() -> None:
     assert [row[6] for row in found.tables[0].rows] == ["–", "–"]
     fewer = tasks.section(Inputs(tasks=(task("5a"), task("6b", item_scores=[1]))))
     assert fewer is not None
-    assert fewer.tables[0].rows[1][6] == "not compared: 1 and 4 items"
+    assert fewer.tables[0].rows[1][6] == "not compared: 1 and 4 items, not the same"
+    others = tasks.section(Inputs(tasks=(task("5a", left_out=["x"]), task("6b", left_out=["y"]))))
+    assert others is not None
+    assert others.tables[0].rows[1][6] == "not compared: 4 and 4 items, not the same"
 
 
 def test_what_answers_cost() -> None:

@@ -6,6 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from plm_edge.errors import InputError
+
+
+class TooLongError(InputError):
+    """A prompt and its answer do not fit the context; another item may."""
+
 
 @dataclass(frozen=True)
 class Prompt:

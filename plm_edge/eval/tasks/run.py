@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics as plain
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from plm_edge.console import Progress, no_progress
 from plm_edge.errors import InputError, PlmEdgeError
 from plm_edge.eval.tasks import statistics
 from plm_edge.eval.tasks.kinds import JUDGES
-from plm_edge.eval.tasks.model import Answered, TaskModel, Timing
+from plm_edge.eval.tasks.model import Answered, TaskModel, Timing, TooLongError
 from plm_edge.eval.tasks.spec import Task
 from plm_edge.eval.tasks.statistics import Score
 from plm_edge.eval.tasks.store import Store
@@ -22,11 +22,15 @@ Notify = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """A task's answers by item, in the task's order, and how many an earlier run had left."""
+    """A task's answers by item, in the task's order, and how many an earlier run had left.
+
+    `task` holds the items that were asked; `left_out` names those too long for the context.
+    """
 
     task: Task
     answers: tuple[Answered, ...]
     resumed: int
+    left_out: tuple[str, ...] = ()
 
     @property
     def primary(self) -> str:
@@ -57,19 +61,29 @@ def run(task: Task, model: TaskModel, store: Store, progress: Progress = no_prog
     judge.prepare()
     known = store.read()
     resumed = sum(item.id in known for item in task.items)
+    left_out: dict[str, TooLongError] = {}
     for number, item in enumerate(task.items):
         progress(number, len(task.items))
         if item.id in known:
             continue
         try:
             known[item.id] = judge.ask(task.spec, item, model)
+        except TooLongError as error:
+            left_out[item.id] = error
+            continue
         except InputError as error:
-            raise PlmEdgeError(
-                f"task {task.name}, item {item.id}: {error.message}", hint=error.hint
-            ) from error
+            raise _named(error, task, item.id) from error
         store.add(item.id, known[item.id])
     progress(len(task.items), len(task.items))
-    return Outcome(task, tuple(known[item.id] for item in task.items), resumed)
+    if len(left_out) == len(task.items):
+        raise _named(left_out[task.items[0].id], task, task.items[0].id)
+    asked = replace(task, items=tuple(item for item in task.items if item.id not in left_out))
+    answers = tuple(known[item.id] for item in asked.items)
+    return Outcome(asked, answers, resumed, tuple(left_out))
+
+
+def _named(error: InputError, task: Task, identity: str) -> PlmEdgeError:
+    return PlmEdgeError(f"task {task.name}, item {identity}: {error.message}", hint=error.hint)
 
 
 def values(outcome: Outcome, device: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +98,7 @@ def values(outcome: Outcome, device: Mapping[str, Any]) -> dict[str, Any]:
         "ideal": judge.ideal,
         "items": len(items),
         "resumed_items": outcome.resumed,
+        "left_out": list(outcome.left_out),
         "scores": {name: asdict(score) for name, score in outcome.scores().items()},
         "groups": {name: asdict(score) for name, score in outcome.groups().items()},
         "baselines": dict(judge.baselines(items)),

@@ -11,7 +11,7 @@ import pytest
 from plm_edge.errors import InputError, PlmEdgeError
 from plm_edge.eval.tasks import run
 from plm_edge.eval.tasks.items import Choice
-from plm_edge.eval.tasks.model import Likelihoods, Prompt, Timing
+from plm_edge.eval.tasks.model import Likelihoods, Prompt, Timing, TooLongError
 from plm_edge.eval.tasks.spec import Task, TaskSpec
 from plm_edge.eval.tasks.store import Store
 from tests.eval.tasks.examples import SaidModel
@@ -75,3 +75,25 @@ def test_an_item_that_fails_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(PlmEdgeError, match=r"task t, item 0: m\.gguf: logits"):
         run.run(TASK, Nan(), Store("t", SETTINGS, tmp_path))
+
+
+class Short(SaidModel):
+    """Has no room for the second question."""
+
+    def likelihoods(self, prompt: Prompt, continuations: Sequence[str]) -> Likelihoods:
+        if prompt.text not in self.values:
+            raise TooLongError("the prompt takes 9 tokens, but the context holds 8")
+        return super().likelihoods(prompt, continuations)
+
+
+def test_items_too_long_for_the_context_are_left_out_and_named(tmp_path: Path) -> None:
+    known = {text: values for text, values in YES.items() if text != "q1"}
+    outcome = run.run(TASK, Short(values=known), Store("t", SETTINGS, tmp_path))
+    values = run.values(outcome, {})
+    assert (values["items"], values["left_out"]) == (5, ["1"])
+    assert len(values["item_scores"]) == 5
+
+
+def test_a_task_that_fits_nowhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlmEdgeError, match="item 0: the prompt takes 9 tokens"):
+        run.run(TASK, Short(), Store("t", SETTINGS, tmp_path))

@@ -1,5 +1,5 @@
 # Two commands, nothing before them: `make demo` and `make test`. The rest serves those who change things.
-.PHONY: help demo test test-ui test-isa sanitize check bench nano docs format setup clean
+.PHONY: help demo test test-ui test-isa test-devices sanitize check bench bench-arm nano docs format setup clean
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 
@@ -37,6 +37,13 @@ test-isa: setup ## the kernels' tests on every instruction set of x86-64 and arm
 	@sh scripts/test-isa.sh x86
 	@sh scripts/test-isa.sh arm
 
+test-devices: setup ## from an empty card to a chat, on a virtual Raspberry Pi and a virtual phone (docs/devices)
+	@echo "test-devices: engines for both (first time 10 to 20 minutes on 2 cores, then cached)"
+	@$(BIN)/plm-edge engine build --device rpi5
+	@$(BIN)/plm-edge engine build --device rpi4
+	@echo "test-devices: the devices are made once (5 minutes), then tested (10 minutes)"
+	@$(PYTEST) -q -m "" tests/devices
+
 sanitize: setup ## the engine's tests and a small model under ASan, UBSan and TSan (an hour on 2 cores)
 	@sh scripts/sanitize.sh address
 	@sh scripts/sanitize.sh thread
@@ -61,6 +68,9 @@ docs: setup ## write docs/cli.md from --help
 
 bench: setup ## the speed table of docs/performance.md on this machine (about an hour)
 	@$(BIN)/plm-edge bench --suite
+
+bench-arm: setup ## instructions per token on a virtual Cortex-A76, beside stock (20 minutes; --page FILE in ARGS keeps it)
+	@$(BIN)/python -m tests.devices.instructions $(ARGS)
 
 clean: ## remove what the targets made here (not the cache under ~/.cache)
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

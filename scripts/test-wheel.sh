@@ -20,4 +20,4 @@ for kind in converter recipe device; do
 done
 "$top/$venv/bin/python" -m pytest -q -p no:cacheprovider --deselect tests/test_guards.py \
     -m "not engine and not slow and not network and not device and not gpu" \
-    --ignore tests/test_guards.py --ignore tests/parity --ignore tests/docs
+    --ignore tests/test_guards.py --ignore tests/parity --ignore tests/docs --ignore tests/devices

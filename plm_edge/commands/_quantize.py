@@ -115,6 +115,8 @@ def _asked(request: Request, wanted: Wanted) -> _search.Request:
         raise UsageError("a search needs --text, like what the model will read")
     if wanted.measure not in _MEASURES:
         raise UsageError(f"--measure {wanted.measure}: expected all, probe or auto")
+    if wanted.method not in _search.METHODS:
+        raise UsageError(f"--method {wanted.method}: expected {', '.join(_search.METHODS)}")
     words = tuple(wanted.types.replace(",", " ").split())
     return _search.Request(
         request.source,

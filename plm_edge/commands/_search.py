@@ -14,7 +14,6 @@ from plm_edge import console, paths
 from plm_edge.commands import _imatrix, _record
 from plm_edge.commands._eval import default_threads
 from plm_edge.engine.cache import Engine
-from plm_edge.errors import InputError
 from plm_edge.eval import text
 from plm_edge.eval.model import Options
 from plm_edge.eval.perturb import Perturbed
@@ -38,6 +37,8 @@ CONTEXT = 256
 _LARGE_BYTES = 1 << 29
 _WINDOWS, _WINDOWS_LARGE = 8, 2
 _TOP = 1024
+_SCALES: dict[str, luc.Scale] = {"luc": "min-max", "luc-robust": "robust"}
+METHODS = ("search", *_SCALES)
 
 
 @dataclass(frozen=True)
@@ -214,11 +215,8 @@ def prepare(request: Request, engine: Engine) -> Searcher:
 
 
 def choose(searcher: Searcher, space: Space, budget: int, method: str) -> Mapping[str, str]:
-    """A format for every matrix by the method named: `search`, `luc` or `luc-robust`."""
+    """A format for every matrix by one of `METHODS`."""
     if method == "search":
         return search.choose(space, budget).types
-    scales: dict[str, luc.Scale] = {"luc": "min-max", "luc-robust": "robust"}
-    if method not in scales:
-        raise InputError(f"--method {method}: expected search, luc or luc-robust")
     room = budget - space.fixed_bytes
-    return luc.types(searcher.candidates, searcher.layer_errors(), room, scales[method])
+    return luc.types(searcher.candidates, searcher.layer_errors(), room, _SCALES[method])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from plm_edge.bench import machine
 from plm_edge.cli import app
 from plm_edge.engine import build
 from plm_edge.engine.cache import Engine
@@ -21,6 +22,8 @@ def run(*words: str | Path) -> Result:
 @pytest.fixture
 def use_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "current", lambda *words: engine)
+    # More threads than free cores spin: seconds instead of milliseconds on a busy machine.
+    monkeypatch.setattr(machine, "usable_cores", lambda *words: 1)
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ def headings(rows: Sequence[Row]) -> Iterator[str]:
     if slowed := sum(device.throttled_runs for _, device in devices):
         runs = sum(len(row.samples) for row, _ in devices)
         yield f"{slowed} of {runs} runs were slowed by heat or power (marked *): cool it, run again"
+    if hot := sum(device.hot_runs for _, device in devices):
+        yield f"{hot} runs began hotter than the first: it did not cool down in time"
     if any(device.has_under_voltage for _, device in devices):
         yield "under-voltage: the power supply is too weak, and the clock was cut"
     if any(device.is_pinned is False for _, device in devices):
@@ -78,6 +80,7 @@ def summary(row: Row) -> dict[str, Any]:
         "device": device.name,
         "is_emulated": device.is_emulated,
         "throttled_runs": device.throttled_runs,
+        "hot_runs": device.hot_runs,
         "has_under_voltage": device.has_under_voltage,
         "is_pinned": device.is_pinned,
         "watts": device.watts,

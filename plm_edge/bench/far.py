@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from plm_edge.bench import live, sensors
@@ -51,7 +51,7 @@ class Far:
 
     def run(self, job: Job) -> Outcome:
         """Run one job to its end, the device cooled down before; errors are the transport's."""
-        self.cool_down()
+        is_cool = self.cool_down()
         argv = self.command(job)
         seconds = MEMORY_LOOK_SECONDS if job.measures_memory else LOOK_SECONDS
         done = self._watched(argv, self._chosen(job.side.threads), seconds)
@@ -61,7 +61,7 @@ class Far:
             command=tuple(argv),
             speeds=speeds(done.stdout, job),
             observed=_observed(looks),
-            conditions=self._conditions(job, looks),
+            conditions=replace(self._conditions(job, looks), began_hot=not is_cool),
         )
 
     def command(self, job: Job) -> list[str]:

@@ -117,12 +117,14 @@ class DeviceRef:
     """The device a row was measured on, if not right here, and how it felt.
 
     An emulated device runs the same instructions at no speed that means anything: its rows hold
-    no samples. `throttled_runs` of the samples were taken while heat or power slowed the cores.
+    no samples. `throttled_runs` of the samples were taken while heat or power slowed the cores,
+    `hot_runs` began although the device had not cooled down.
     """
 
     name: str
     is_emulated: bool = False
     throttled_runs: int = 0
+    hot_runs: int = 0
     has_under_voltage: bool = False
     is_pinned: bool | None = None
     watts: float | None = None

@@ -29,6 +29,7 @@ class Conditions:
     """What a far device told meanwhile; watts by test, None where it does not tell."""
 
     is_throttled: bool = False
+    began_hot: bool = False
     has_under_voltage: bool = False
     is_pinned: bool | None = None
     governor: str | None = None

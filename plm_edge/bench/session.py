@@ -181,6 +181,7 @@ class Bench:
             name=self.far.name,
             is_emulated=self.far.is_emulated,
             throttled_runs=sum(one.is_throttled for one in told),
+            hot_runs=sum(one.began_hot for one in told),
             has_under_voltage=any(one.has_under_voltage for one in told),
             is_pinned=all(pinned) if pinned else None,
             watts=round(mean, 3) if mean is not None else None,

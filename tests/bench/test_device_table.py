@@ -46,7 +46,9 @@ def _speeds(rows: list[Row]) -> str:
 
 
 def test_a_weak_supply_and_loose_threads_are_said() -> None:
-    lines = list(device_table.headings([felt(has_under_voltage=True, is_pinned=False)]))
+    rows = [felt(has_under_voltage=True, is_pinned=False, hot_runs=2)]
+    lines = list(device_table.headings(rows))
+    assert any(line.startswith("2 runs began hotter") for line in lines)
     assert any(line.startswith("under-voltage") for line in lines)
     assert any(line.startswith("not pinned") for line in lines)
 

@@ -33,7 +33,7 @@ def bench_program(folder: Path, *, status: int = 0) -> Path:
     lines = ["#!/bin/sh", f"printf '%s\\n' \"$@\" > '{folder}/words'"]
     for number, kind in ((1, "prompt"), (2, "generation")):
         lines += [f"echo 'llama-bench: benchmark {number}/2: warmup {kind} run' >&2"]
-        lines += [f"echo 'llama-bench: benchmark {number}/2: {kind} run 1/1' >&2", "sleep 0.5"]
+        lines += [f"echo 'llama-bench: benchmark {number}/2: {kind} run 1/1' >&2", "sleep 0.3"]
     lines += [f"echo '{json.dumps(ANSWER)}'", f"exit {status}", ""]
     path.write_text("\n".join(lines), encoding="utf-8")
     path.chmod(0o755)
@@ -122,7 +122,9 @@ def test_a_throttled_run_is_marked(place: Callable[..., Far]) -> None:
     assert (told.is_throttled, told.has_under_voltage) == (True, True)
 
 
-def test_it_waits_until_the_device_is_cool(place: Callable[..., Far], tmp_path: Path) -> None:
+def test_it_waits_until_the_device_is_cool(
+    place: Callable[..., Far], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     heat = tmp_path / "heat"
     waited: list[float] = []
 
@@ -131,6 +133,7 @@ def test_it_waits_until_the_device_is_cool(place: Callable[..., Far], tmp_path: 
         if len(waited) == 3:
             heat.write_text("51000\n", encoding="utf-8")
 
+    monkeypatch.setattr(far, "COOL_LIMIT_SECONDS", 25.0)
     there = place(start_celsius=50.0, sleep=sleep)
     heat.write_text("60000\n", encoding="utf-8")
     assert there.cool_down()
@@ -139,6 +142,8 @@ def test_it_waits_until_the_device_is_cool(place: Callable[..., Far], tmp_path: 
     stuck = place(start_celsius=50.0, sleep=lambda seconds: None)
     heat.write_text("60000\n", encoding="utf-8")
     assert not stuck.cool_down()
+    told = stuck.run(job(stuck)).conditions
+    assert told is not None and told.began_hot
 
 
 def test_without_a_sensor_it_does_not_wait(place: Callable[..., Far]) -> None:

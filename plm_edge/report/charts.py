@@ -10,13 +10,15 @@ from xml.sax.saxutils import escape, quoteattr
 
 from plm_edge.errors import MissingToolError
 from plm_edge.report import theme
-from plm_edge.report.page import Chart, Dots, Figure, Lines, Map, Points
+from plm_edge.report.page import Chart, Dots, Figure, Lines, Map, Point, Points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Inches at 72 units each. About as wide as a phone's screen, so that text stays readable there.
 WIDTH, HEIGHT = 5.2, 3.4
+# More names than these write over each other: numbers then, and a list below.
+FEW_POINTS = 4
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "plm-edge",
@@ -72,7 +74,9 @@ def _height(chart: Chart) -> float:
         return 1.3 + 0.32 * len(chart.rows)
     if isinstance(chart, Lines):
         return HEIGHT + 0.23 * len(chart.series)
-    return HEIGHT
+    if len(chart.points) <= FEW_POINTS:
+        return HEIGHT
+    return HEIGHT + 0.24 * -(-len(chart.points) // _name_columns(chart))
 
 
 def _inline(text: str, title: str) -> str:
@@ -101,12 +105,12 @@ def _points(axes: Axes, chart: Points) -> None:
             capsize=3,
             zorder=2,
         )
-        # Names alternate above and below, so that neighbours do not write over each other.
+        # Above and below in turn, so that neighbours do not write over each other.
         above = number % 2 == 0
         axes.annotate(
-            point.label,
+            _point_name(number, point, chart),
             (point.x, point.y),
-            xytext=(6, 8 if above else -8),
+            xytext=(6, 6 if above else -6),
             textcoords="offset points",
             va="bottom" if above else "top",
             fontsize=9,
@@ -118,8 +122,31 @@ def _points(axes: Axes, chart: Points) -> None:
         # Only within one decade: there the whole powers may be one tick or none.
         is_narrow = max(values) < 10 * min(values)
         axes.yaxis.set_minor_formatter("{x:g}" if is_narrow else "")
-    axes.margins(x=0.25, y=0.2)
+    axes.margins(x=0.25 if len(chart.points) <= FEW_POINTS else 0.05, y=0.2)
     axes.set(xlabel=chart.x_label, ylabel=chart.y_label)
+    if len(chart.points) > FEW_POINTS:
+        _point_legend(axes, chart)
+
+
+def _point_name(number: int, point: Point, chart: Points) -> str:
+    return point.label if len(chart.points) <= FEW_POINTS else str(number + 1)
+
+
+def _point_legend(axes: Axes, chart: Points) -> None:
+    """The names of numbered points, below the chart."""
+    from matplotlib.lines import Line2D
+
+    points = sorted(chart.points, key=lambda point: point.x)
+    labels = [f"{number}  {point.label}" for number, point in enumerate(points, start=1)]
+    handles = [Line2D([], [], linestyle="none", label=label) for label in labels]
+    axes.figure.legend(
+        handles=handles, loc="outside lower left", ncols=_name_columns(chart), handlelength=0
+    )
+
+
+def _name_columns(chart: Points) -> int:
+    """Two columns of names where the longest leaves room for them."""
+    return 2 if max(len(point.label) for point in chart.points) <= 26 else 1
 
 
 def _lines(axes: Axes, chart: Lines) -> None:

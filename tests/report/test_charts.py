@@ -19,6 +19,9 @@ WIDE = Map(
     ((*(4.5 if n % 2 else 8.5 for n in range(31)), None),),
     "bits",
 )
+MANY = Points(
+    "size", "KL", tuple(Point(f"a<b {n}", n, 0.1 / n, 0.05 / n, 0.2 / n) for n in range(1, 9)), True
+)
 CHARTS: tuple[Chart, ...] = (
     Points(
         "size", "KL", (Point("a<b", 1, 0.1, 0.05, 0.2, True), Point("c", 2, 0.2, 0.1, 0.3)), True
@@ -30,6 +33,7 @@ CHARTS: tuple[Chart, ...] = (
     ),
     Map("layer", ("a<b", "c"), ("0", "1"), ((4.5, None), (8.5, 2.0)), "bits"),
     WIDE,
+    MANY,
     Dots("score", (Dot("a<b", 0.5, 0.4, 0.6, 0.25), Dot("c", 0.1, 0.1, 0.1)), 0, 1),
 )
 
@@ -47,6 +51,13 @@ def test_a_chart_is_one_svg_that_the_page_colours(chart: Chart) -> None:
     assert "var(--s1)" in text and "var(--ink)" in text
     assert "#0102" not in text
     assert "mathdefault" not in words
+
+
+def test_many_points_are_numbered_and_named_below() -> None:
+    root = ElementTree.fromstring(charts.svg(Figure("t", MANY)))
+    words = ["".join(node.itertext()) for node in root.iter(f"{SVG}text")]
+    assert {str(n) for n in range(1, 9)} <= set(words)
+    assert {f"{n}  a<b {n}" for n in range(1, 9)} <= set(words)
 
 
 def test_the_same_figure_is_drawn_the_same() -> None:

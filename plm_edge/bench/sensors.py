@@ -35,12 +35,13 @@ look() {{
 i=$1 cpus=$2 t=$3 w=$4 p=$5; shift 5
 """
 _ONCE = f'c=self; {_LOOK} text=$(look); echo "$text"'
+# The looks end with the program, and a sleep that outlives them holds no stream open.
 _BESIDE = (
     f"{_LOOK}"
     '"$@" & c=$!\n'
-    "trap 'kill $c 2>/dev/null; wait $c; exit 143' HUP INT TERM\n"
-    'while kill -0 $c 2>/dev/null; do text=$(look); echo "$text" >&2; sleep $i; done\n'
-    "wait $c"
+    '(while text=$(look); echo "$text" >&2; do sleep $i >/dev/null 2>&1; done) & l=$!\n'
+    "trap 'kill $c $l 2>/dev/null; wait $c; exit 143' HUP INT TERM\n"
+    "wait $c; s=$?; kill $l 2>/dev/null; exit $s"
 )
 _BYTES = re.compile(r"^(VmHWM|RssAnon|RssFile):\s+(\d+) kB")
 _PHASE = re.compile(r"^llama-bench: benchmark (\d+)/\d+: (.+)$")

@@ -44,7 +44,7 @@ bin/llama-bench --help >/dev/null 2>&1 ||
 
 # Everything that is mapped and all that is computed with it must fit.
 free_kb=$(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo)
-model_kb=$(($(wc -c < "$model") / 1024))
+model_kb=$(($(stat -c %s "$model" 2>/dev/null || wc -c < "$model") / 1024))
 if [ -n "$free_kb" ] && [ "$free_kb" -lt $((model_kb + 400000)) ]; then
   echo "run.sh: $((model_kb / 1024)) MB of model, $((free_kb / 1024)) MB of memory free:" \
     "it may be killed; end what is not needed, or bundle a smaller recipe" >&2

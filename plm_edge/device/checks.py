@@ -62,9 +62,9 @@ def swap(answers: Snapshot, facts: Facts) -> Iterator[Finding]:
     elif rows:
         yield ok("swap", "compressed in memory (zram)")
     elif facts.memory_bytes < LITTLE_MEMORY_BYTES:
-        yield Finding(
-            "swap", "warning", "none, and little memory", "sudo apt-get install zram-tools"
-        )
+        # A phone's swap is its maker's choice.
+        fix = None if facts.system.startswith("Android") else "sudo apt-get install zram-tools"
+        yield Finding("swap", "warning", "none, and little memory", fix)
     else:
         yield ok("swap", "none")
     if used_bytes > facts.memory_bytes // 10:

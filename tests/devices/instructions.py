@@ -154,7 +154,8 @@ def text_of(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _write_page(page: Path, table: str) -> None:
+def write_page(page: Path, table: str) -> None:
+    """Put the table where the page has its marks."""
     head, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
     tail = rest.partition(MARKS[1])[2]
     page.write_text(f"{head}{MARKS[0]}{table}\n{MARKS[1]}{tail}", encoding="utf-8")
@@ -178,7 +179,7 @@ def main() -> int:
         print(text_of(rows))
         print("instructions on a virtual Cortex-A76, not time", file=sys.stderr)
     if asked.page:
-        _write_page(asked.page, text_of(rows))
+        write_page(asked.page, text_of(rows))
     return 0
 
 

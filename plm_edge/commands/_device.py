@@ -129,7 +129,7 @@ def _watch(item: Item) -> AbstractContextManager[console.Progress]:
 
 def plan_rows(it: Seen, wanted: Sequence[Item] | None) -> dict[str, Any]:
     """What would be sent and how memory would be spent; `wanted` is None without an engine."""
-    absent = set(deploy.missing(it.transport, wanted or ()))
+    absent = {one.item for one in deploy.missing(it.transport, wanted or ())}
     return {
         "device": it.transport.name,
         "model": it.facts.model or it.facts.system,

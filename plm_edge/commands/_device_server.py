@@ -15,6 +15,7 @@ from plm_edge.commands import _device
 from plm_edge.commands._device import Seen
 from plm_edge.commands._device_options import Ask
 from plm_edge.device import deploy
+from plm_edge.device.local import LocalTransport
 
 if TYPE_CHECKING:
     from plm_edge.chat.far_server import FarServer
@@ -33,8 +34,9 @@ def running(it: Seen, engine: Engine, file: Path, options: ServeOptions) -> Iter
     for line in it.plan.lines():
         console.note(line)
     with _keys(it.transport, options) as safe:
-        words = far_server.command(tool, model, safe, it.plan.load_mode)
-        with far_server.serving(it.transport, words, options.port, options.port) as there:
+        far_port = _far_port(it.transport, options.port)
+        words = far_server.command(tool, model, replace(safe, port=far_port), it.plan.load_mode)
+        with far_server.serving(it.transport, words, far_port, options.port) as there:
             console.note(f"loading {file.name} on {it.transport.name}")
             yield there
 
@@ -57,6 +59,11 @@ def any_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _far_port(transport: Transport, near: int) -> int:
+    """Another port than ours: a device reached over a wire may be this very machine."""
+    return near if isinstance(transport, LocalTransport) else any_port()
 
 
 @contextmanager

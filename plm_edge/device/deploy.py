@@ -14,7 +14,7 @@ from posixpath import dirname
 
 from plm_edge.console import Progress
 from plm_edge.device.local import LocalTransport
-from plm_edge.device.push import Pusher
+from plm_edge.device.push import Far, Pusher, look
 from plm_edge.device.transport import Transport
 from plm_edge.errors import SpaceError
 
@@ -34,6 +34,14 @@ class Item:
     def size_bytes(self) -> int:
         """Bytes to send if it is not there."""
         return self.local.stat().st_size
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An item that has to be sent, and what the device has of it."""
+
+    item: Item
+    far: Far
 
 
 def is_in_place(transport: Transport) -> bool:
@@ -64,20 +72,20 @@ def place_of(transport: Transport, item: Item) -> str:
     return str(item.local) if is_in_place(transport) else item.remote
 
 
-def missing(transport: Transport, items: Iterable[Item]) -> list[Item]:
-    """The items that are not there yet, or differ."""
-    if is_in_place(transport):
-        return []
-    return [i for i in items if Pusher(transport, i.local, i.remote, i.is_executable).is_needed()]
+def missing(transport: Transport, items: Iterable[Item]) -> list[Missing]:
+    """The items that are not there yet, or differ; one round trip for all of them."""
+    wanted = [] if is_in_place(transport) else list(items)
+    found = look(transport, [item.remote for item in wanted]) if wanted else []
+    there = (Missing(item, far) for item, far in zip(wanted, found, strict=True))
+    return [one for one in there if _pusher(transport, one.item).is_needed(one.far)]
 
 
-def require_space(transport: Transport, items: Sequence[Item]) -> None:
-    """Raise `SpaceError` unless all `items` fit together; an interrupted push needs less."""
-    needed = sum(item.size_bytes for item in items)
-    if not items:
+def require_space(transport: Transport, absent: Sequence[Missing]) -> None:
+    """Raise `SpaceError` unless all of it fits together; an interrupted push needs less."""
+    needed = sum(one.item.size_bytes for one in absent)
+    if not absent:
         return
-    folder = dirname(items[0].remote)
-    free = transport.free_bytes(folder)
+    free = transport.free_bytes(dirname(absent[0].item.remote))
     if free < needed:
         raise SpaceError(
             f"{transport.name}: {needed / 1e6:.0f} MB are to be sent, but {transport.folder} has "
@@ -86,13 +94,14 @@ def require_space(transport: Transport, items: Sequence[Item]) -> None:
         )
 
 
-def place(transport: Transport, items: Iterable[Item], watch: Watch) -> int:
+def place(transport: Transport, absent: Iterable[Missing], watch: Watch) -> int:
     """Send what is missing; returns the bytes sent."""
     sent = 0
-    for item in missing(transport, items):
-        with watch(item) as progress:
-            pushed = transport.push(
-                item.local, item.remote, progress, is_executable=item.is_executable
-            )
-        sent += pushed.sent_bytes
+    for one in absent:
+        with watch(one.item) as progress:
+            sent += _pusher(transport, one.item).go_on(one.far, progress).sent_bytes
     return sent
+
+
+def _pusher(transport: Transport, item: Item) -> Pusher:
+    return Pusher(transport, item.local, item.remote, item.is_executable)

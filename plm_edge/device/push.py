@@ -8,6 +8,7 @@ verified, so that a model of a gigabyte is not hashed there at every start).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from posixpath import basename, dirname, join
@@ -23,11 +24,15 @@ if TYPE_CHECKING:
 _HASH_CHUNK_BYTES = 1 << 20
 _DAMAGED = 99
 
+# Four names for each file: itself, its note, its part, and what that is a part of.
 _LOOK = """
+while [ $# -gt 0 ]; do
 stat -c "%s %Y" "$1" 2>/dev/null || echo -
 cat "$2" 2>/dev/null || echo -
 stat -c %s "$3" 2>/dev/null || echo -
 cat "$4" 2>/dev/null || echo -
+shift 4
+done
 """
 _BEGIN = 'mkdir -p "$1" && rm -f "$2" && echo "$4" > "$3"'
 # `sync` before the rename: after a power cut the file is the old one or the new one, never half.
@@ -50,7 +55,7 @@ class Pushed:
 
 
 @dataclass(frozen=True)
-class _Far:
+class Far:
     """What the far side has: the file's size and time, its note, and an earlier attempt."""
 
     stat: str
@@ -70,10 +75,13 @@ class Pusher:
 
     def run(self, progress: Progress) -> Pushed:
         """Push unless the same content is there already."""
+        far = look(self.transport, [self.remote])[0]
+        size = self.local.stat().st_size
+        return self.go_on(far, progress) if self.is_needed(far) else Pushed(size, size, 0)
+
+    def go_on(self, far: Far, progress: Progress) -> Pushed:
+        """Push from where an earlier attempt stopped; `far` is what `look` found."""
         digest, size = local_sha256(self.local), self.local.stat().st_size
-        far = self._look()
-        if self._is_there(far, digest, size):
-            return Pushed(size, size, 0)
         offset = far.part_bytes if far.part_of == digest and far.part_bytes <= size else 0
         self._require_space(size - offset)
         if offset == 0:
@@ -84,23 +92,13 @@ class Pusher:
         self._finish(digest)
         return Pushed(size, offset, size - offset)
 
-    def is_needed(self) -> bool:
-        """Whether `run` would send anything."""
-        size = self.local.stat().st_size
-        return not self._is_there(self._look(), local_sha256(self.local), size)
-
-    def _look(self) -> _Far:
-        names = [self._beside(end) for end in (".sum", ".part", ".part-of")]
-        lines = self._script(_LOOK, self.remote, *names).splitlines()
-        stat, note, part_bytes, part_of = [*lines, "-", "-", "-", "-"][:4]
-        return _Far(stat, note, int(part_bytes) if part_bytes.isdigit() else 0, part_of)
-
-    def _is_there(self, far: _Far, digest: str, size: int) -> bool:
-        if far.stat.split()[0] != str(size):
-            return False
+    def is_needed(self, far: Far) -> bool:
+        """Whether the content there is another; `far` is what `look` found."""
+        if far.stat.split()[0] != str(self.local.stat().st_size):
+            return True  # which spares hashing a gigabyte on both sides
         if far.note.split()[1:] == far.stat.split():
-            return far.note.split()[0] == digest
-        return self.transport.sha256(self.remote) == digest
+            return far.note.split()[0] != local_sha256(self.local)
+        return self.transport.sha256(self.remote) != local_sha256(self.local)
 
     def _require_space(self, needed_bytes: int) -> None:
         free_bytes = self.transport.free_bytes(dirname(self.remote))
@@ -129,7 +127,24 @@ class Pusher:
         return self.transport.run(["sh", "-c", script, "sh", *words]).stdout
 
     def _beside(self, ending: str) -> str:
-        return join(dirname(self.remote), f".{basename(self.remote)}{ending}")
+        return beside(self.remote, ending)
+
+
+def look(transport: Transport, remotes: Sequence[str]) -> list[Far]:
+    """What the far side has of each of `remotes`, in one round trip."""
+    endings = (".sum", ".part", ".part-of")
+    words = [word for r in remotes for word in (r, *(beside(r, end) for end in endings))]
+    lines = transport.run(["sh", "-c", _LOOK, "sh", *words]).stdout.splitlines()
+    found = []
+    for index in range(len(remotes)):
+        stat, note, part_bytes, part_of = [*lines[4 * index :], "-", "-", "-", "-"][:4]
+        found.append(Far(stat, note, int(part_bytes) if part_bytes.isdigit() else 0, part_of))
+    return found
+
+
+def beside(remote: str, ending: str) -> str:
+    """The hidden neighbour of `remote` that ends in `ending`."""
+    return join(dirname(remote), f".{basename(remote)}{ending}")
 
 
 def local_sha256(path: Path) -> str:

@@ -63,14 +63,13 @@ def test_only_what_is_missing_is_sent(pretend: EmulatedTransport, engine: Path) 
         seen.append(item.local.name)
         yield lambda done, total: None
 
-    sent = deploy.place(pretend, wanted, watch)
-    again = deploy.place(pretend, wanted, watch)
+    sent = deploy.place(pretend, deploy.missing(pretend, wanted), watch)
 
     assert sent == sum(item.size_bytes for item in wanted)
-    assert (again, len(seen)) == (0, 3)
+    assert (len(seen), deploy.missing(pretend, wanted)) == (3, [])
     assert pretend.run([deploy.place_of(pretend, wanted[0])]).stdout == "served\n"
     (engine / "my model.gguf").write_bytes(b"other")
-    assert [item.local.name for item in deploy.missing(pretend, wanted)] == ["my model.gguf"]
+    assert [one.item.local.name for one in deploy.missing(pretend, wanted)] == ["my model.gguf"]
 
 
 def test_here_everything_stays_where_it_is(engine: Path) -> None:
@@ -87,4 +86,4 @@ def test_too_little_space_for_all_of_it_is_said_first(
     monkeypatch.setattr(pretend, "free_bytes", lambda folder: 7000)
 
     with pytest.raises(SpaceError, match="are to be sent, but"):
-        deploy.require_space(pretend, items(pretend, engine))
+        deploy.require_space(pretend, deploy.missing(pretend, items(pretend, engine)))

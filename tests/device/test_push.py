@@ -9,7 +9,7 @@ import pytest
 
 from plm_edge.console import Progress
 from plm_edge.device.local import LocalTransport
-from plm_edge.device.push import Pusher, local_sha256
+from plm_edge.device.push import Pusher, local_sha256, look
 from plm_edge.errors import DeviceError, SpaceError, ToolError
 
 
@@ -74,7 +74,7 @@ def test_programs_can_be_executed_there(here: Recorder, model: Path, far: Path) 
 
 def test_the_same_content_is_not_sent_again(here: Recorder, model: Path, far: Path) -> None:
     here.push(model, str(far))
-    assert not Pusher(here, model, str(far), False).is_needed()
+    assert not Pusher(here, model, str(far), False).is_needed(look(here, [str(far)])[0])
 
     pushed = here.push(model, str(far))
 

@@ -14,7 +14,7 @@ from plm_edge import console, paths
 from plm_edge.commands import _imatrix, _record
 from plm_edge.commands._eval import default_threads
 from plm_edge.engine.cache import Engine
-from plm_edge.eval import text
+from plm_edge.eval import store, text
 from plm_edge.eval.model import Options
 from plm_edge.eval.perturb import Perturbed
 from plm_edge.eval.text import Text, Windows
@@ -36,7 +36,6 @@ CONTEXT = 256
 # run several times as fast, and its own error is small beside that of 4 bits.
 _LARGE_BYTES = 1 << 29
 _WINDOWS, _WINDOWS_LARGE = 8, 2
-_TOP = 1024
 _SCALES: dict[str, luc.Scale] = {"luc": "min-max", "luc-robust": "robust"}
 METHODS = ("search", *_SCALES)
 
@@ -142,7 +141,7 @@ class Searcher:
             return done
         with (
             Perturbed(
-                self.probed(), self.engine.lib_dir, self.options, self.windows, _TOP
+                self.probed(), self.engine.lib_dir, self.options, self.windows, store.DEFAULT_TOP
             ) as model,
             console.step_progress(f"measuring {len(wanted)} replacements") as progress,
         ):

@@ -26,7 +26,7 @@ def run(
     ] = None,
     ctx: Annotated[int, typer.Option(min=8, help="Tokens in a window.")] = 512,
     windows: Annotated[int | None, typer.Option(min=2, help="At most so many.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="Tokens a reference keeps of each.")] = 1024,
+    top: Annotated[int, typer.Option(min=1, help="Likeliest tokens a reference keeps.")] = 4096,
     cache_type: Annotated[str, typer.Option(help="f16, q8_0, bf16 or f32.")] = "f16",
     threads: Annotated[int, typer.Option(min=0, help="0: one per fast core.")] = 0,
     results: ResultsOption = None,

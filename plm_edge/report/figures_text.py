@@ -18,6 +18,14 @@ def size(size_bytes: float | None) -> str:
     return f"{size_bytes:.0f} B"
 
 
+def parameters(count: int) -> str:
+    """A model's size as people call it."""
+    for unit, scale in (("B", 10**9), ("M", 10**6)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count:,}"
+
+
 def seconds(value: float | None) -> str:
     """Seconds, or milliseconds below one."""
     if value is None:

@@ -9,7 +9,7 @@ from typing import Any
 from plm_edge.bench import compare
 from plm_edge.bench.compare import Pair
 from plm_edge.bench.rows import Row
-from plm_edge.report.figures_text import NONE, known, size, speed
+from plm_edge.report.figures_text import NONE, known, parameters, size, speed
 from plm_edge.report.inputs import Inputs
 from plm_edge.report.page import Figure, Lines, Section, Series, Table
 
@@ -19,10 +19,7 @@ def section(inputs: Inputs) -> Section | None:
     rows = newest(inputs.bench)
     if not rows:
         return None
-    figures = [
-        _figure(kind, [row for row in rows if row.test.kind == kind and row.samples])
-        for kind in ("generation", "prompt")
-    ]
+    figures = [_figure(group) for group in _comparable([row for row in rows if row.samples])]
     runs = len({row.run for row in rows})
     several = "numbers of different runs stand in their own rows and are not divided by each other"
     return Section(
@@ -60,7 +57,18 @@ def name_of(row: Row) -> str:
     return f"{engine}: {row.model.name.removesuffix('.gguf')}{cache}"
 
 
-def _figure(kind: str, rows: Sequence[Row]) -> Figure | None:
+def _comparable(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows by kind of test, size of the model and machine: what belongs on one pair of axes."""
+    found: dict[tuple[str, int, str], list[Row]] = {}
+    for row in rows:
+        key = (row.test.kind, row.model.parameters, row.machine.key)
+        found.setdefault(key, []).append(row)
+    return sorted(
+        found.values(), key=lambda group: (-group[0].model.parameters, group[0].test.kind)
+    )
+
+
+def _figure(rows: Sequence[Row]) -> Figure | None:
     """Lines of what was measured at more than one depth."""
     series, used = [], []
     ordered = sorted(rows, key=_series_key)
@@ -74,17 +82,18 @@ def _figure(kind: str, rows: Sequence[Row]) -> Figure | None:
     if not series:
         return None
     chart = Lines("tokens in the cache", "tokens per second", tuple(series))
-    title = "Generation" if kind == "generation" else "Prompt"
-    return Figure(f"{title}: bars span the quartiles", chart, commands(used))
+    what = "Generation" if rows[0].test.kind == "generation" else "Prompt"
+    count = parameters(rows[0].model.parameters)
+    title = f"{what}, {count} parameters, {rows[0].machine.cpu}; bars span the quartiles"
+    return Figure(title, chart, commands(used))
 
 
-def _series_key(row: Row) -> tuple[str, str, str, int, str, int]:
+def _series_key(row: Row) -> tuple[str, str, str, int, int]:
     return (
         row.engine.variant,
         row.model.name,
         row.settings.cache_type,
         row.settings.threads,
-        row.machine.key,
         row.test.tokens,
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from plm_edge.report import speed
 from plm_edge.report.inputs import Inputs
 from plm_edge.report.page import Lines
@@ -27,6 +29,21 @@ def test_ours_and_stock_are_lines_over_depth() -> None:
     assert [row[7] for row in found.tables[0].rows] == [
         "2.00 (2.00 to 2.00)",
         "2.67 (2.67 to 2.67)",
+    ]
+
+
+def test_models_of_another_size_and_other_machines_get_axes_of_their_own() -> None:
+    large = tuple(
+        replace(row, model=replace(row.model, sha256="6b", parameters=10**9)) for row in RUN
+    )
+    far = tuple(elsewhere(row) for row in RUN)
+    found = speed.section(Inputs(bench=(*RUN, *large, *far)))
+    assert found is not None
+    titles = [figure.title.split(";")[0] for figure in found.figures]
+    assert titles == [
+        "Generation, 1 B parameters, CPU",
+        "Generation, 50 parameters, CPU",
+        "Generation, 50 parameters, Other CPU",
     ]
 
 

@@ -19,6 +19,10 @@
 
 #include <cstring>
 
+#if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#    define PLM_HEAD_VNNI
+#endif
+
 namespace plm {
 
 namespace {
@@ -259,6 +263,67 @@ void expand_half(const block_q6_K & b, int half, float * y) {
     }
 }
 
+#if defined(PLM_HEAD_VNNI)
+
+// 64 values in 15 bits, scale * (128 hi + lo), for VPDPBUSD, whose other operand is unsigned: what flipping the
+// sign bit of the weights adds, `zero` takes off again
+struct fixed_group {
+    int8_t  hi[64];
+    int8_t  lo[64];
+    int32_t zero[16];
+    float   scale;
+    int32_t pad[15];  // to whole cache lines
+};
+
+static_assert(sizeof(fixed_group) <= 64 * sizeof(float), "it takes the place of a row of floats");
+
+void to_fixed(const float * x, int64_t n, fixed_group * y) {
+    constexpr int most = 127 * 128;
+    for (int64_t i = 0; i < n / 64; i++, x += 64, y++) {
+        __m512 max = _mm512_set1_ps(1e-30f);
+        for (int j = 0; j < 64; j += 16) {
+            max = _mm512_max_ps(max, _mm512_abs_ps(_mm512_loadu_ps(x + j)));
+        }
+        y->scale            = _mm512_reduce_max_ps(max) / most;
+        const __m512 factor = _mm512_set1_ps(1.0f / y->scale);
+        for (int j = 0; j < 64; j += 16) {
+            const __m512i v  = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + j), factor));
+            const __m512i hi = _mm512_srai_epi32(_mm512_add_epi32(v, _mm512_set1_epi32(64)), 7);
+            _mm_storeu_si128((__m128i *) (y->hi + j), _mm512_cvtepi32_epi8(hi));
+            _mm_storeu_si128((__m128i *) (y->lo + j),
+                             _mm512_cvtepi32_epi8(_mm512_sub_epi32(v, _mm512_slli_epi32(hi, 7))));
+        }
+        const __m512i flip = _mm512_set1_epi8((char) 0x80);
+        const __m512i hi   = _mm512_dpbusd_epi32(_mm512_setzero_si512(), flip, _mm512_loadu_si512(y->hi));
+        const __m512i lo   = _mm512_dpbusd_epi32(_mm512_setzero_si512(), flip, _mm512_loadu_si512(y->lo));
+        _mm512_storeu_si512(y->zero,
+                            _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_add_epi32(_mm512_slli_epi32(hi, 7), lo)));
+    }
+}
+
+// y[r] = row r . x, two blocks at a time
+void dot_fixed(const char * rows, size_t stride, int64_t n_rows, int64_t n, const fixed_group * x, float * y) {
+    const __m512i flip = _mm512_set1_epi8((char) 0x80);
+    for (int64_t r = 0; r < n_rows; r++) {
+        const block_q8_0 * w   = (const block_q8_0 *) (rows + r * stride);
+        __m512             sum = _mm512_setzero_ps();
+        for (int64_t i = 0; i < n / 64; i++, w += 2) {
+            const __m512i first = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *) w[0].qs));
+            const __m512i both  = _mm512_inserti64x4(first, _mm256_loadu_si256((const __m256i *) w[1].qs), 1);
+            const __m512i u     = _mm512_xor_si512(both, flip);
+            const __m512i hi    = _mm512_dpbusd_epi32(_mm512_setzero_si512(), u, _mm512_loadu_si512(x[i].hi));
+            const __m512i lo    = _mm512_dpbusd_epi32(_mm512_loadu_si512(x[i].zero), u, _mm512_loadu_si512(x[i].lo));
+            const __m512  dot   = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(hi, 7), lo));
+            const __m256i d     = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_set1_epi16((short) w[0].d)),
+                                                          _mm_set1_epi16((short) w[1].d), 1);
+            sum = _mm512_fmadd_ps(dot, _mm512_mul_ps(_mm512_cvtph_ps(d), _mm512_set1_ps(x[i].scale)), sum);
+        }
+        y[r] = _mm512_reduce_add_ps(sum);
+    }
+}
+
+#endif
+
 }  // namespace
 
 int64_t row_unit(ggml_type type) {
@@ -316,6 +381,13 @@ void head_dot_rows(const ggml_tensor * w,
                    float *             tmp) {
     const int64_t n    = w->ne[0];
     const char *  data = (const char *) w->data + head * w->nb[2];
+#if defined(PLM_HEAD_VNNI)
+    if (n_tokens == 1 && w->type == GGML_TYPE_Q8_0 && n % 64 == 0) {
+        to_fixed(x, n, (fixed_group *) tmp);
+        dot_fixed(data + begin * w->nb[1], w->nb[1], end - begin, n, (fixed_group *) tmp, y.data);
+        return;
+    }
+#endif
     if (n_tokens == 1 && (w->type == GGML_TYPE_Q8_0 || w->type == GGML_TYPE_Q4_0)) {
         const auto f = w->type == GGML_TYPE_Q8_0 ? dot_all_rows<block_q8_0> : dot_all_rows<block_q4_0>;
         f(data + begin * w->nb[1], w->nb[1], end - begin, n, x, y.data, tmp);

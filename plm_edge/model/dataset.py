@@ -6,6 +6,7 @@ Shards: `code`, `help`, `topics` (pre-training), `dialogue` (SFT-like text), `sf
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,8 +167,16 @@ def _dialogues(encoder: Encoder, modules: dict[corpus.Share, list[corpus.Module]
             found += dialogue.under_other_names(found)
             streams[name + suffix] = [encoder.exchange(p.question, p.answer) for p in found]
     both = streams["sft-general"] + streams["sft-code"]
-    streams["dialogue"] = [(ids, None) for ids, _ in both]
-    return streams
+    mixed = {name: sorted(pieces, key=_mixed) for name, pieces in streams.items()}
+    return {**mixed, "dialogue": [(ids, None) for ids, _ in both]}
+
+
+def _mixed(piece: tuple[list[int], list[bool] | None]) -> bytes:
+    """A fixed order without meaning.
+
+    A module's questions side by side would let an answer be copied from the one before it.
+    """
+    return hashlib.sha256(str(piece[0]).encode()).digest()
 
 
 def build_text(

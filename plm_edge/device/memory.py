@@ -16,7 +16,10 @@ from plm_edge.shape import PlmShape
 CONTEXT_STEP = 256
 # Prompt tokens computed at once (the engine's default).
 BATCH_TOKENS = 512
-# Program, tokenizer, threads' stacks and the allocator's waste.
+# Rows of logits the engine keeps room for, and what the program itself takes: measured 2026-11 on
+# x86-64 at PLM's widths (2 layers) and vocabulary, llama.cpp's log and RssAnon: 36 MB of compute
+# buffer at 4096 tokens, 50 MB for tokenizer, threads and libraries; this plan says 55 and 64.
+LOGIT_ROWS = 8
 PROGRAM_BYTES = 64_000_000
 # What the rest of the system needs while the model works, or it starts to swap.
 RESERVE_SHARE = 0.05
@@ -40,11 +43,20 @@ class Load:
         return self.conversations * self.shape.cache_bytes_per_token(self.cache_type)
 
     @property
-    def scratch_bytes(self) -> int:
-        """What a batch of a prompt needs on the way through: its logits, and the widest layer."""
+    def batch_bytes(self) -> int:
+        """What a batch of a prompt needs on its way through: the widest layer, and its logits."""
         shape = self.shape
-        widest = shape.intermediate_size + 3 * shape.hidden_size + 2 * shape.full_kv_width
-        return 4 * BATCH_TOKENS * (shape.vocab_size + widest)
+        widest = 2 * shape.intermediate_size + 2 * shape.hidden_size
+        return 4 * BATCH_TOKENS * widest + 4 * LOGIT_ROWS * shape.vocab_size
+
+    @property
+    def mask_bytes(self) -> int:
+        """What one token of context adds to a batch: a column of the attention mask, in f16."""
+        return 2 * BATCH_TOKENS * self.conversations
+
+    def scratch_bytes(self, context_tokens: int) -> int:
+        """Everything that is neither weights nor cache."""
+        return PROGRAM_BYTES + self.batch_bytes + self.mask_bytes * context_tokens
 
 
 @dataclass(frozen=True)
@@ -105,13 +117,14 @@ def plan(name: str, load: Load, facts: Facts, context_tokens: int | None) -> Mem
 
 def largest_context(load: Load, facts: Facts) -> int:
     """How many tokens of context fit, in whole steps; 0 if the weights alone are too much."""
-    left = _budget(facts) - load.weights_bytes - load.scratch_bytes - PROGRAM_BYTES
-    return max(0, left // load.token_bytes // CONTEXT_STEP * CONTEXT_STEP)
+    left = _budget(facts) - load.weights_bytes - load.scratch_bytes(0)
+    per_token = load.token_bytes + load.mask_bytes
+    return max(0, left // per_token // CONTEXT_STEP * CONTEXT_STEP)
 
 
 def largest_weights(load: Load, facts: Facts) -> int:
     """The largest file that would leave room for the shortest context; 0 if none would."""
-    fixed = load.scratch_bytes + PROGRAM_BYTES + CONTEXT_STEP * load.token_bytes
+    fixed = load.scratch_bytes(CONTEXT_STEP) + CONTEXT_STEP * load.token_bytes
     return max(0, _budget(facts) - fixed)
 
 
@@ -127,7 +140,7 @@ def _planned(load: Load, facts: Facts, context_tokens: int) -> MemoryPlan:
         context_tokens=context_tokens,
         weights_bytes=load.weights_bytes,
         cache_bytes=context_tokens * load.token_bytes,
-        scratch_bytes=load.scratch_bytes + PROGRAM_BYTES,
+        scratch_bytes=load.scratch_bytes(context_tokens),
         available_bytes=facts.available_bytes,
         is_pinned=fits_locked and is_small,
         lockable_bytes=facts.lockable_bytes,

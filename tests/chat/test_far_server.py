@@ -8,11 +8,13 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from plm_edge.chat import far_server, server
+from plm_edge.chat import far_server, preflight, server
 from plm_edge.chat.server import ServeOptions
+from plm_edge.device import memory, probe
 from plm_edge.device.local import LocalTransport
 from plm_edge.engine.cache import Engine
 from plm_edge.errors import PlmEdgeError, ToolError
+from plm_edge.gguf_header import read_header
 
 
 def words_for(engine: Engine, model: Path, port: int) -> list[str]:
@@ -64,6 +66,36 @@ def test_a_port_in_use_there_is_told(engine: Engine, scripted: Path) -> None:
             pytest.raises(PlmEdgeError, match="kitchen: "),
         ):
             there.wait_until_ready()
+
+
+@pytest.mark.engine
+def test_no_more_memory_is_taken_than_was_planned(engine: Engine, endless: Path) -> None:
+    header = read_header(endless)
+    load = memory.Load(preflight.shape_of(header), header.size_bytes, "f16")
+    plan = memory.plan("here", load, probe.probe(LocalTransport("here")), 32768)
+    port = server.free_port("127.0.0.1", 0)
+    options = ServeOptions("127.0.0.1", port, 32768, 1, 1, "f16", "m")
+    words = far_server.command(str(engine.tool("llama-server")), str(endless), options, "mmap")
+    with far_server.serving(LocalTransport("here"), words, port, port) as there:
+        assert there.wait_until_ready()
+        body = {"prompt": "word " * 700, "n_predict": 16}
+        httpx2.post(f"{there.url}/completion", json=body, trust_env=False, timeout=60)
+        taken = _anonymous_bytes(port)
+
+    assert 0 < taken <= plan.cache_bytes + plan.scratch_bytes
+
+
+def _anonymous_bytes(port: int) -> int:
+    """Memory of its own that the server on `port` holds."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().split(b"\0")
+            status = probe.table((folder / "status").read_text())
+        except OSError:
+            continue
+        if words[0].endswith(b"llama-server") and str(port).encode() in words:
+            return int(status["RssAnon"].split()[0]) * 1024
+    return 0
 
 
 def test_memory_goes_where_it_was_planned() -> None:

@@ -42,8 +42,19 @@ def main() -> None:
     print("| left out | " + " | ".join(RULES) + " |\n| ---: | ---: | ---: | ---: |")
     with Perturbed(header, lib_dir, Options(256, 1), windows, 4096) as model:
         for share in SHARES:
-            found = [divergence(model, header, output, shares(output, share, r)) for r in RULES]
-            print(f"| {share:.0%} | " + " | ".join(f"{value:.5f}" for value in found) + " |")
+            cells = [cell(model, header, output, shares(output, share, rule)) for rule in RULES]
+            print(f"| {share:.0%} | " + " | ".join(cells) + " |")
+
+
+def cell(
+    model: Perturbed,
+    header: GgufHeader,
+    output: Mapping[int, np.ndarray],
+    left_out: Mapping[int, float],
+) -> str:
+    """The divergence, and the share really left out where a layer's limit has cut it."""
+    share = sum(left_out.values()) / len(left_out)
+    return f"{divergence(model, header, output, left_out):.5f} ({share:.0%})"
 
 
 def outputs(header: GgufHeader, importance: Path) -> dict[int, np.ndarray]:

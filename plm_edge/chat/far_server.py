@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -85,11 +85,23 @@ def serving(
             yield FarServer(transport, running, f"http://127.0.0.1:{port}", said)
 
 
-def command(tool: str, model: str, options: server.ServeOptions, load_mode: str) -> list[str]:
-    """The command line there: memory is spent as it was planned, and on nothing else."""
+def command(
+    tool: str,
+    model: str,
+    options: server.ServeOptions,
+    load_mode: str,
+    cores: Sequence[int] = (),
+) -> list[str]:
+    """The command line there: memory is spent as it was planned, and on nothing else.
+
+    `cores` are those to stay on; none leaves that to the kernel.
+    """
     words = server.command(tool, model, options)
+    # One slow core holds all others up: threads must not wander there.
+    mask = sum(1 << core for core in cores)
+    pin = ["--cpu-mask", hex(mask), "--cpu-strict", "0"] if mask else []
     # The server would keep old prompts in memory of their own, by default up to 8 GB.
-    return [*words, "--cache-ram", "0", "--load-mode", load_mode]
+    return [*words, *pin, "--cache-ram", "0", "--load-mode", load_mode]
 
 
 def _is_healthy(client: httpx2.Client) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,8 @@ def running(it: Seen, engine: Engine, file: Path, options: ServeOptions) -> Iter
         console.note(line)
     with _keys(it.transport, options) as safe:
         far_port = _far_port(it.transport, options.port)
-        words = far_server.command(tool, model, replace(safe, port=far_port), it.plan.load_mode)
+        there_options = replace(safe, port=far_port)
+        words = far_server.command(tool, model, there_options, it.plan.load_mode, _cores(it))
         with far_server.serving(it.transport, words, far_port, options.port) as there:
             console.note(f"loading {file.name} on {it.transport.name}")
             yield there
@@ -59,6 +60,12 @@ def any_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _cores(it: Seen) -> Sequence[int]:
+    """The big cores of a device that has small ones too."""
+    has_small = len(it.facts.big_cores) < len(it.facts.cores)
+    return it.facts.big_cores if has_small and not it.facts.is_emulated else ()
 
 
 def _far_port(transport: Transport, near: int) -> int:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ CONNECT_SECONDS = 10
 # A wire that is silent for this long is taken for broken, on both ends.
 _ALIVE_SECONDS, _ALIVE_COUNT = 10, 3
 _LINGER_SECONDS = 60
+_SOCKETS_PREFIX = "plm-edge-ssh-"
 _RSYNC_WIRE_STATUSES = (10, 12, 30, 35, 255)
 _RSYNC_PROGRESS = re.compile(rb"\s*(\d+)\s+\d+%")
 
@@ -122,7 +124,8 @@ class SshTransport(Transport):
     def _ssh(self) -> list[str]:
         """ssh with the flags that make it use the shared connection, which is made if need be."""
         if self._sockets is None:
-            self._sockets = Path(tempfile.mkdtemp(prefix="plm-edge-"))
+            _sweep()
+            self._sockets = Path(tempfile.mkdtemp(prefix=_SOCKETS_PREFIX))
             try:
                 self._connect()
             except BaseException:
@@ -200,6 +203,15 @@ def _report(stream: IO[bytes], total: int, progress: Progress) -> None:
         for line in re.split(rb"[\r\n]", chunk):
             if found := _RSYNC_PROGRESS.match(line):
                 progress(int(found[1]), total)
+
+
+def _sweep() -> None:
+    """Take away the empty folders of processes that were killed before they could."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SOCKETS_PREFIX}*"):
+        with suppress(OSError):
+            # A younger one may be in use: its owner is about to connect.
+            if time.time() - folder.stat().st_mtime > 10 * _LINGER_SECONDS:
+                folder.rmdir()
 
 
 def _free_port() -> int:

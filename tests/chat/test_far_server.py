@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -106,3 +107,20 @@ def test_memory_goes_where_it_was_planned() -> None:
     assert words[words.index("--cache-ram") + 1] == "0"
     assert words[words.index("--load-mode") + 1] == "mmap+mlock"
     assert words[words.index("--ctx-size") + 1] == "1024"
+    assert "--cpu-mask" not in words
+
+
+@pytest.mark.engine
+def test_it_stays_on_the_cores_it_is_given(engine: Engine, scripted: Path) -> None:
+    port = server.free_port("127.0.0.1", 0)
+    options = ServeOptions("127.0.0.1", port, 512, 1, 1, "f16", "m")
+    core = max(os.sched_getaffinity(0))
+    tool = str(engine.tool("llama-server"))
+    words = far_server.command(tool, str(scripted), options, "mmap", [core])
+    with far_server.serving(LocalTransport("here"), words, port, port) as there:
+        assert there.wait_until_ready()
+        body = {"prompt": "hello", "n_predict": 2}
+        reply = httpx2.post(f"{there.url}/completion", json=body, trust_env=False, timeout=60)
+
+    assert words[words.index("--cpu-mask") + 1] == hex(1 << core)
+    assert reply.status_code == 200

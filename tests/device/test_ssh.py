@@ -260,6 +260,22 @@ def test_failures_leave_no_socket_folder(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folders_left_by_killed_processes_are_swept_away(
+    kitchen: SshTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    old, young, used = (tmp_path / f"plm-edge-ssh-{name}" for name in ("old", "young", "used"))
+    for folder in (old, young, used):
+        folder.mkdir()
+    (used / "wire").touch()
+    for folder in (old, used):
+        os.utime(folder, (1, 1))
+
+    kitchen.run(["true"])
+
+    assert (old.exists(), young.exists(), used.exists()) == (False, True, True)
+
+
 def test_lines_and_beats_can_cross_at_once(kitchen: SshTransport) -> None:
     seen: list[str] = []
     thread = threading.Thread(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from plm_edge.device.memory import Load
 from plm_edge.device.profile import Profile
 from plm_edge.errors import InputError, UsageError
 from plm_edge.gguf_header import GgufHeader
@@ -14,12 +15,9 @@ _UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1
 _UNITS["GIB"] = 1 << 30
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]i?B)?", re.IGNORECASE)
 
-# Of a device's memory, what a program may take before the system starts to swap or kill: the
-# system itself, its page tables and what else runs keep a quarter.
+# Of the memory a profile names, what is free when nobody has asked the device: a headless system
+# and what else runs keep a quarter. `plm-edge doctor` asks.
 USABLE_SHARE = 0.75
-# Scratch of the engine for batches of 512 tokens, and the process around it: 0.09 GB measured
-# beyond the cache on PLM-1.8B (docs/performance.md), rounded up.
-WORK_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,12 @@ def for_device(name: str, profile: Profile, header: GgufHeader, context: int) ->
             hint=f"plm-edge device copy {name} MINE, add memory_bytes, then --for MINE",
         )
     shape = PlmShape.from_metadata(header.metadata, str(header.path))
-    cache = shape.cache_bytes_per_token("f16") * context
-    left = int(profile.memory_bytes * USABLE_SHARE) - cache - WORK_BYTES
+    load = Load(shape, 0, "f16")
+    cache, scratch = load.token_bytes * context, load.scratch_bytes(context)
+    left = int(profile.memory_bytes * USABLE_SHARE) - cache - scratch
     reason = (
         f"{name}: {USABLE_SHARE:.0%} of {profile.memory_bytes / 1e9:.2f} GB, less "
-        f"{cache / 1e9:.2f} GB of cache for {context} tokens and {WORK_BYTES / 1e9:.2f} GB to work"
+        f"{cache / 1e9:.2f} GB of cache for {context} tokens and {scratch / 1e9:.2f} GB of scratch"
     )
     if left <= 0:
         raise InputError(f"{reason}: nothing is left for the weights", hint="a smaller --ctx")

@@ -63,8 +63,10 @@ def scores(found: Sequence[Record]) -> Table:
 
 
 def _primary_first(values: dict[str, Any]) -> dict[str, Any]:
+    """The leading score, the others, then the leading one by group."""
     found: dict[str, Any] = values["scores"]
-    return {values["primary"]: found[values["primary"]], **found}
+    groups = {f"  of {name}": score for name, score in values["groups"].items()}
+    return {values["primary"]: found[values["primary"]], **found, **groups}
 
 
 def _best_baseline(values: dict[str, float]) -> str:

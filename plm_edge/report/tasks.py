@@ -100,15 +100,17 @@ def _rows(group: Group) -> list[tuple[str, ...]]:
     for one in group.records:
         values = one.values
         primary = values["primary"]
-        for name in dict.fromkeys([primary, *values["scores"]]):
+        groups = {f"{primary} of {name}": score for name, score in values["groups"].items()}
+        scores = {primary: values["scores"][primary], **values["scores"], **groups}
+        for name, score in scores.items():
             is_first = name == primary
             found.append(
                 (
                     values["task"],
                     label(one.header.model, is_random=one.header.is_random),
                     name,
-                    interval(values["scores"][name]),
-                    str(values["scores"][name]["items"]),
+                    interval(score),
+                    str(score["items"]),
                     _best_baseline(values) if is_first else "",
                     _difference(one, group.first) if is_first else "",
                 )

@@ -100,6 +100,15 @@ def test_choices_are_judged_by_a_real_engine(
 
 
 @pytest.mark.engine
+def test_groups_are_shown_apart(built: None, own_folders: Path, tmp_path: Path) -> None:
+    model = write_scripted(tmp_path / "abc.gguf", Script(("a", "b", "c")))
+    rows = [{**row, "group": f"Age/{row['id']}"} for row in CHOICES]
+    write_task(own_folders / "config", rows, "choice", chat=True)
+    done = run("run", str(model), "--task", "own", "-t", "1")
+    assert "of Age/a" in done.stdout and "of Age/b" in done.stdout
+
+
+@pytest.mark.engine
 def test_written_answers_are_judged_and_timed(model: Path, built: None, own_folders: Path) -> None:
     write_task(own_folders / "config", QUESTIONS, "answer", chat=True)
     done = run("run", str(model), "--task", "own", "--limit", "3", "-t", "1")

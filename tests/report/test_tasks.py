@@ -34,6 +34,13 @@ def test_other_items_or_conditions_are_refused() -> None:
     assert others.tables[0].rows[1][6] == "not compared: 4 and 4 items, not the same"
 
 
+def test_groups_have_rows_of_their_own() -> None:
+    group = {"value": 0.25, "low": 0.1, "high": 0.5, "items": 2}
+    found = tasks.section(Inputs(tasks=(task(groups={"Age/ambig": group}),)))
+    assert found is not None
+    assert found.tables[0].rows[1][2:5] == ("accuracy of Age/ambig", "0.250 (0.100 to 0.500)", "2")
+
+
 def test_what_answers_cost() -> None:
     found = tasks.device_section(Inputs(tasks=(task(),)))
     assert found is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics as plain
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ from plm_edge.eval.tasks.spec import Task
 from plm_edge.eval.tasks.statistics import Score
 from plm_edge.eval.tasks.store import Store
 
-Notify = Callable[[str], None]
+# More are no summary any more; the answers' file has them all.
+MOST_GROUPS = 12
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,13 @@ class Outcome:
         return {name: statistics.score(self.item_scores(name)) for name in names}
 
     def groups(self) -> dict[str, Score]:
-        """The primary score by the items' groups, where they have any."""
+        """The primary score by the items' groups, where there are a few."""
         found: dict[str, list[float]] = defaultdict(list)
         for item, answer in zip(self.task.items, self.answers, strict=True):
             if group := getattr(item, "group", ""):
                 found[group].append(answer.scores[self.primary])
+        if not 2 <= len(found) <= MOST_GROUPS:
+            return {}
         return {group: statistics.score(values) for group, values in sorted(found.items())}
 
 

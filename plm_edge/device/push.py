@@ -76,12 +76,12 @@ class Pusher:
     def run(self, progress: Progress) -> Pushed:
         """Push unless the same content is there already."""
         far = look(self.transport, [self.remote])[0]
-        size = self.local.stat().st_size
+        size = local_size(self.local)
         return self.go_on(far, progress) if self.is_needed(far) else Pushed(size, size, 0)
 
     def go_on(self, far: Far, progress: Progress) -> Pushed:
         """Push from where an earlier attempt stopped; `far` is what `look` found."""
-        digest, size = local_sha256(self.local), self.local.stat().st_size
+        digest, size = local_sha256(self.local), local_size(self.local)
         offset = far.part_bytes if far.part_of == digest and far.part_bytes <= size else 0
         self._require_space(size - offset)
         if offset == 0:
@@ -94,7 +94,7 @@ class Pusher:
 
     def is_needed(self, far: Far) -> bool:
         """Whether the content there is another; `far` is what `look` found."""
-        if far.stat.split()[0] != str(self.local.stat().st_size):
+        if far.stat.split()[0] != str(local_size(self.local)):
             return True  # which spares hashing a gigabyte on both sides
         if far.note.split()[1:] == far.stat.split():
             return far.note.split()[0] != local_sha256(self.local)
@@ -145,6 +145,14 @@ def look(transport: Transport, remotes: Sequence[str]) -> list[Far]:
 def beside(remote: str, ending: str) -> str:
     """The hidden neighbour of `remote` that ends in `ending`."""
     return join(dirname(remote), f".{basename(remote)}{ending}")
+
+
+def local_size(path: Path) -> int:
+    """The size of a file here in bytes; `InputError` if it cannot be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise read_error(path, error) from error
 
 
 def local_sha256(path: Path) -> str:

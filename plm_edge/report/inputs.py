@@ -12,11 +12,18 @@ from plm_edge.bench import rows as bench_rows
 from plm_edge.bench.rows import Row
 from plm_edge.errors import ConfigError, InputError
 from plm_edge.eval import record
-from plm_edge.eval.record import Record
+from plm_edge.eval.record import Record, RecordsRead
 from plm_edge.gguf_header import GgufHeader, is_gguf, read_header
 from plm_edge.paths import read_bytes
 
 _JSON_LIMIT_BYTES = 16 << 20
+# What the sections read without asking; a later version may have renamed it.
+_NEEDED = {
+    "eval": ("judged", "surprise", "divergence", "same_top", "bits_per_weight"),
+    "task": ("task", "primary", "scores", "groups", "baselines", "item_scores", "device"),
+    "harness": ("task", "items", "metrics"),
+}
+_TYPES = (str, int, float, list, dict)
 
 
 @dataclass(frozen=True)
@@ -91,7 +98,7 @@ def _read_one(path: Path) -> Inputs:
     if path.suffix == ".json":
         return Inputs(sources=(path.name,), activities=(_activity(path),))
     measured = bench_rows.read(path)
-    by_kind = {kind: record.read(path, kind) for kind in ("eval", "task", "harness")}
+    by_kind = {kind: _records(path, kind) for kind in _NEEDED}
     skipped = [*measured.skipped, *(line for one in by_kind.values() for line in one.skipped)]
     return Inputs(
         sources=(path.name,),
@@ -102,6 +109,20 @@ def _read_one(path: Path) -> Inputs:
         # Half a line is told by each reader; once is enough.
         skipped=tuple(dict.fromkeys(skipped)),
     )
+
+
+def _records(path: Path, kind: str) -> RecordsRead:
+    """The results of a kind that hold what a page shows of them; the others are told."""
+    found = record.read(path, kind)
+    kept, skipped = [], list(found.skipped)
+    for one in found.records:
+        missing = [name for name in _NEEDED[kind] if not isinstance(one.values.get(name), _TYPES)]
+        if missing:
+            where = f"{path}: {kind} of {one.header.date}"
+            skipped.append(f"{where}: {', '.join(missing)} missing; row skipped")
+        else:
+            kept.append(one)
+    return RecordsRead(tuple(kept), tuple(skipped))
 
 
 def _activity(path: Path) -> Activity:

@@ -45,6 +45,16 @@ def test_a_row_of_a_later_version_is_skipped_and_said(results: Path) -> None:
         inputs.read([results])
 
 
+def test_a_row_that_lacks_what_is_shown_is_skipped_and_said(results: Path) -> None:
+    less = task("6b", baselines=None)
+    record.write(results, less)
+    found = inputs.read([results])
+    assert len(found.tasks) == 1
+    assert found.skipped == (
+        f"{results}: task of {less.header.date}: baselines missing; row skipped",
+    )
+
+
 def test_files_of_models_and_of_inspect(tmp_path: Path) -> None:
     model = write_model(tmp_path / "m.gguf")
     activity = tmp_path / "a.json"

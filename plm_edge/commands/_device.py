@@ -75,7 +75,7 @@ def _planned(name: str, header: GgufHeader, facts: Facts, ask: Ask) -> MemoryPla
 
 
 def _smaller_recipe(header: GgufHeader, load: Load, limit: int) -> str:
-    """The best recipe whose file would fit, as a command to paste."""
+    """The best recipe whose file would fit, and the command for it."""
     from plm_edge import resources
     from plm_edge.quantize import plan as quantize_plan
     from plm_edge.quantize import recipe
@@ -88,7 +88,10 @@ def _smaller_recipe(header: GgufHeader, load: Load, limit: int) -> str:
     if not fitting:
         return f"no recipe makes this model as small as {limit / 1e6:.0f} MB"
     best = max(fitting, key=lambda name: fitting[name])
-    return f"plm-edge quantize {header.path} --recipe {best}  ({fitting[best] / 1e6:.0f} MB)"
+    size = f"{fitting[best] / 1e6:.1f} MB"
+    return (
+        f"recipe {best} makes it {size}: plm-edge quantize F16.gguf -o SMALL.gguf --recipe {best}"
+    )
 
 
 def _threads(profile: Profile, facts: Facts) -> int:

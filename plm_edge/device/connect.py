@@ -13,6 +13,7 @@ from plm_edge.device.profile import Profile
 from plm_edge.device.ssh import SshAddress, SshTransport
 from plm_edge.device.transport import Transport
 from plm_edge.errors import DeviceError
+from plm_edge.shell import quote
 
 SSH_FOLDER = ".cache/plm-edge"
 ADB_FOLDER = "/data/local/tmp/plm-edge"
@@ -62,5 +63,5 @@ def no_address(name: str) -> DeviceError:
     """The error for a kind of machine where one of yours is needed."""
     return DeviceError(
         f"{name} is a kind of device; which one is yours is not known",
-        hint=f"plm-edge device add kitchen --extends {name} --host USER@ADDRESS",
+        hint=f"plm-edge device add kitchen --extends {quote([name])} --host USER@ADDRESS",
     )

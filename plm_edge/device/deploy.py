@@ -17,6 +17,7 @@ from plm_edge.device.local import LocalTransport
 from plm_edge.device.push import Far, Pusher, look
 from plm_edge.device.transport import Transport
 from plm_edge.errors import SpaceError
+from plm_edge.shell import quote
 
 Watch = Callable[["Item"], AbstractContextManager[Progress]]
 """Opens a progress bar for one file."""
@@ -90,7 +91,7 @@ def require_space(transport: Transport, absent: Sequence[Missing]) -> None:
         raise SpaceError(
             f"{transport.name}: {needed / 1e6:.0f} MB are to be sent, but {transport.folder} has "
             f"{free / 1e6:.0f} MB free",
-            hint=f"plm-edge device probe {transport.name}",
+            hint=quote(["plm-edge", "device", "probe", transport.name]),
         )
 
 

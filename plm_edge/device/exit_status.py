@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from plm_edge.device.process import Finished
 from plm_edge.errors import DeviceError, PlmEdgeError, SpaceError, ToolError
-from plm_edge.shell import failure_text
+from plm_edge.shell import failure_text, quote
 
 CANNOT_EXECUTE, NOT_FOUND = 126, 127
 ILLEGAL_INSTRUCTION, KILLED = 132, 137
@@ -17,7 +17,7 @@ def error_of(device: str, finished: Finished) -> PlmEdgeError:
         return DeviceError(
             f"{device}: {program} used an instruction this CPU does not have (SIGILL): "
             "it was built for another CPU",
-            hint=f"plm-edge device probe {device}",
+            hint=quote(["plm-edge", "device", "probe", device]),
         )
     if finished.code == KILLED:
         return DeviceError(
@@ -25,10 +25,11 @@ def error_of(device: str, finished: Finished) -> PlmEdgeError:
             hint="pass --ctx auto or a smaller --ctx, or take a smaller recipe",
         )
     if finished.code in (CANNOT_EXECUTE, NOT_FOUND):
-        hint = f"plm-edge doctor --device {device}"
+        hint = quote(["plm-edge", "doctor", "--device", device])
         return DeviceError(_cannot_start(device, finished), hint=hint)
     if "No space left on device" in finished.stderr:
-        return SpaceError(f"{device}: the disk is full", hint=f"plm-edge device probe {device}")
+        hint = quote(["plm-edge", "device", "probe", device])
+        return SpaceError(f"{device}: the disk is full", hint=hint)
     return ToolError(f"{device}: {failure_text(finished.argv, finished.code, _said(finished))}")
 
 

@@ -10,6 +10,7 @@ from plm_edge.device.local import LocalTransport
 from plm_edge.device.probe import Facts, probe
 from plm_edge.device.profile import Profile
 from plm_edge.errors import DeviceError, PlmEdgeError
+from plm_edge.shell import quote
 
 _ARM64 = ("aarch64", "arm64")
 # Features a compiler makes use of by itself when it builds for the machine it runs on.
@@ -77,4 +78,5 @@ def _better(name: str, profile: Profile, facts: Facts) -> str:
     names = fitting(facts, "ssh" if kind == "emulated" else kind)
     if not names:
         return "no shipped profile fits this processor; plm-edge device list"
-    return f"plm-edge device add {name} --extends {names[0]} --replace, and the address again"
+    words = ["plm-edge", "device", "add", name, "--extends", names[0], "--replace"]
+    return f"{quote(words)}, and the address again"

@@ -11,6 +11,7 @@ from plm_edge import paths, resources, schema
 from plm_edge.device.profile import Profile
 from plm_edge.errors import InputError, UsageError
 from plm_edge.resources import Resource
+from plm_edge.shell import quote
 
 _NAME_LIMIT_BYTES = 200
 
@@ -66,7 +67,7 @@ def path_of(name: str) -> Path:
 def text_of(name: str, extends: str, address: Address) -> str:
     """The file's content, checked: what it extends is known and the address makes sense."""
     resources.find("devices", extends)
-    lines = [f"# {_where(address)}", f"#   plm-edge doctor --device {json.dumps(name)}"]
+    lines = [f"# {_where(address)}", f"#   {quote(['plm-edge', 'doctor', '--device', name])}"]
     lines += ["schema = 1", f"extends = {_quoted(extends)}"]
     if table := address.table():
         lines += ["", "[transport]", *(f"{key} = {_quoted(v)}" for key, v in table.items())]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from plm_edge.console import Progress
 from plm_edge.errors import DeviceError, SpaceError
 from plm_edge.paths import read_error
+from plm_edge.shell import quote
 
 if TYPE_CHECKING:
     from plm_edge.device.transport import Transport
@@ -107,7 +108,7 @@ class Pusher:
             raise SpaceError(
                 f"{device}: {basename(self.remote)} needs {needed_bytes / 1e6:.0f} MB, but "
                 f"{dirname(self.remote)} has {free_bytes / 1e6:.0f} MB free",
-                hint=f"plm-edge device probe {device}",
+                hint=quote(["plm-edge", "device", "probe", device]),
             )
 
     def _finish(self, digest: str) -> None:

@@ -6,6 +6,7 @@ Each table is read from the top: the first text that occurs names the failure.
 from __future__ import annotations
 
 from plm_edge.errors import DeviceError
+from plm_edge.shell import quote
 
 _SSH = (
     (
@@ -66,10 +67,10 @@ _ADB = (
 
 def ssh_error(device: str, host: str, port_flag: str, stderr: str) -> DeviceError:
     """The error for what ssh said; `port_flag` is ` -p N`, or nothing."""
-    known = f"'[{host}]:{port_flag.split()[-1]}'" if port_flag else host
+    known = quote([f"[{host}]:{port_flag.split()[-1]}" if port_flag else host])
     for text, meaning, hint in _SSH:
         if text in stderr:
-            paste = hint and hint.format(host=host, port=port_flag, known=known)
+            paste = hint and hint.format(host=quote([host]), port=port_flag, known=known)
             return DeviceError(f"{device}: {host}: {meaning}", hint=paste)
     return _broken(device, stderr)
 
@@ -89,7 +90,7 @@ def _known_adb_error(device: str, serial: str, said: str) -> DeviceError | None:
     for text, meaning, hint in _ADB:
         if text in said:
             message = f"{device}: {meaning.format(serial=serial)}"
-            return DeviceError(message, hint=hint.format(serial=serial))
+            return DeviceError(message, hint=hint.format(serial=quote([serial])))
     return None
 
 

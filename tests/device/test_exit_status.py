@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from plm_edge.device.exit_status import error_of
@@ -30,6 +32,12 @@ def test_ends_that_are_the_devices_fault(code: int, stderr: str, words: str) -> 
     assert str(error).startswith("kitchen: /d/llama-bench ")
     assert words in str(error)
     assert error.hint
+
+
+def test_hints_can_be_pasted_whatever_the_name() -> None:
+    error = error_of("my $(id) 'pi'", Finished(("/d/x",), 132, "", ""))
+
+    assert shlex.split(error.hint or "") == ["plm-edge", "device", "probe", "my $(id) 'pi'"]
 
 
 def test_a_full_disk_is_a_lack_of_space() -> None:

@@ -41,19 +41,16 @@ ninja -C "$out/$family" test-plm-attn test-plm-ffn $targets
 
 bin=$out/$family/bin
 failed=0
-check() { # MODULE CPU PROGRAM...: what it printed is shown when it fails
-    what=$1
-    cpu=$2
-    shift 2
-    log=$out/$family-$what.log
+check() { # NAME CPU PROGRAM FILTER: what it printed is shown when it fails
+    log=$out/$family-$1.log
     status=0
     # shellcheck disable=SC2086
-    $run $cpu "$@" $filter >"$log" 2>&1 || status=$?
+    $run $2 "$3" "$4" >"$log" 2>&1 || status=$?
     case $status in
-    0) printf '%-12s %s: %s\n' "$what" "$(basename "$1")" "$(tail -1 "$log")" ;;
-    77) printf '%-12s skipped: not on this CPU\n' "$what" ;;
+    0) printf '%-12s %s: %s\n' "$1" "$(basename "$3")" "$(tail -1 "$log")" ;;
+    77) printf '%-12s skipped: not on this CPU\n' "$1" ;;
     *)
-        printf '%-12s %s FAILED (%s)\n' "$what" "$(basename "$1")" "$log"
+        printf '%-12s %s FAILED (%s)\n' "$1" "$(basename "$3")" "$log"
         grep FAIL "$log" | head -5 || tail -5 "$log"
         failed=1
         ;;
@@ -63,7 +60,7 @@ check() { # MODULE CPU PROGRAM...: what it printed is shown when it fails
 for module in $modules; do
     export PLM_TEST_BACKEND="$bin/libggml-cpu-$module.so"
     for test in test-plm-attn test-plm-ffn; do
-        check "$module" "${run:+max}" "$bin/$test"
+        check "$module" "${run:+max}" "$bin/$test" "$filter"
     done
 done
 unset PLM_TEST_BACKEND
@@ -72,7 +69,7 @@ unset PLM_TEST_BACKEND
 if [ "$family" = arm ]; then
     for cpu in cortex-a72 cortex-a76 max; do
         check "$cpu" "$cpu" "$bin/test-plm-ffn" "${filter:-tokens=1 }"
-        grep -m1 -o "NEON.*" "$out/arm-$cpu.log" || true
+        sed -n 's/.*\(libggml-cpu-.*\)\.so.*/             chose \1/p' "$out/arm-$cpu.log"
     done
 fi
 exit $failed

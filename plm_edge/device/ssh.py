@@ -65,6 +65,8 @@ class SshAddress:
             "ServerAliveInterval": _ALIVE_SECONDS,
             "ServerAliveCountMax": _ALIVE_COUNT,
             "LogLevel": "ERROR",
+            "RemoteCommand": "none",
+            "ForwardX11": "no",
         }
         return words + [
             word for key, value in settings.items() for word in ("-o", f"{key}={value}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from plm_edge import console
 from plm_edge.chat import server
 from plm_edge.chat.far_model import FarModel
 from plm_edge.chat.loaded import ModelOptions
@@ -28,3 +29,5 @@ def loaded(it: Seen, header: GgufHeader, ask: Ask) -> Iterator[FarModel]:
         settings = ModelOptions(it.plan.context_tokens, it.threads, ask.cache_type)
         with FarModel(header, settings, there.url, there.explain) as model:
             yield model
+        if ask.is_verbose:
+            console.note(there.running.stderr)

@@ -28,3 +28,4 @@ class Ask:
     threads: int | None = None
     conversations: int = 1
     is_forced: bool = False
+    is_verbose: bool = False

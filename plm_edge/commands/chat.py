@@ -68,7 +68,7 @@ def chat(
     if warning := context_warning(header, ctx):
         console.warn(warning)
     if device is not None:
-        ask = Ask(ctx, cache_type, threads, is_forced=force)
+        ask = Ask(ctx, cache_type, threads, is_forced=force, is_verbose=verbose)
         _on_device(device, header, ask, sampling, Turn(system, prompt, as_json, dry_run))
         return
     context = resolved(header, ctx, cache_type)

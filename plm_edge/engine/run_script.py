@@ -33,10 +33,12 @@ case $what in
 esac
 
 [ -f "$model" ] || fail "$model is missing: copy the whole folder"
+missing=
 for need in $needs; do
-  grep -qw "$need" /proc/cpuinfo ||
-    fail "this CPU has no $need: bundle for another device (plm-edge device list)"
+  grep -qw "$need" /proc/cpuinfo || missing="$missing $need"
 done
+[ -z "$missing" ] ||
+  fail "this CPU ($(uname -m)) has no$missing: bundle for another device (plm-edge device list)"
 chmod +x bin/* 2>/dev/null || true
 bin/llama-bench --help >/dev/null 2>&1 ||
   fail "programs cannot run from $(pwd): copy the folder to a disk that is not noexec" \

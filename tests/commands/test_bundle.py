@@ -64,7 +64,7 @@ def test_the_real_bundle_refuses_this_machine(
     if "asimddp" in Path("/proc/cpuinfo").read_text(encoding="utf-8"):
         pytest.skip("this machine can run it")
     assert started.returncode == 1
-    assert "this CPU has no" in started.stderr
+    assert "this CPU (" in started.stderr
     if shutil.which("qemu-aarch64") is None:
         pytest.skip("qemu-user is not installed")
     words = ["-m", target / "m.gguf", "-p", "4", "-n", "2", "-r", "1", "-t", "1", "-o", "json"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from plm_edge import console, resources
+from plm_edge import console, resources, shell
 from plm_edge.commands import _record, _search
 from plm_edge.commands._ready_engine import ready_engine
 from plm_edge.commands._search import Searcher
@@ -23,7 +23,6 @@ from plm_edge.quantize.plan import Plan
 from plm_edge.quantize.quantizer import Request, apply, check
 from plm_edge.quantize.recipe import Recipe
 from plm_edge.quantize.report import plan_table, rows
-from plm_edge.quantize.search import Space
 
 _MEASURES: dict[str, bool | None] = {"auto": None, "all": True, "probe": False}
 
@@ -88,26 +87,47 @@ def by_search(
     fixed = finding.fixed_bytes(request.source, candidates, {})
     budget = _budget(request, wanted, fixed)
     search.require_reachable(candidates, fixed, budget.file_bytes)
+    check(request, planning.make(request.source, Recipe("", candidates[0].types[0])))
     if is_dry:
         _say_plan(request, budget, search.smallest_bytes(candidates, fixed), as_json)
         return
     searcher = _search.prepare(asked, ready_engine())
     recipe_path = save_recipe or request.target.with_suffix(".toml")
-    kept = request.importance or recipe_path.with_suffix(".imatrix.gguf")
-    space = searcher.space(kept)
-    types = _search.choose(searcher, space, budget.file_bytes, wanted.method)
-    searcher.keep_importance(kept)
-    made = search.recipe(space, types, f"{wanted.method}: {budget.reason}")
-    job = Request(request.source, request.target, request.threads, importance=kept)
+    job = replace(
+        request, importance=request.importance or recipe_path.with_suffix(".imatrix.gguf")
+    )
+    _run_search(job, searcher, budget, Outputs(recipe_path, wanted.method, as_json))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where a search puts its recipe, by which method, and how it tells."""
+
+    recipe: Path
+    method: str
+    as_json: bool
+
+
+def _run_search(job: Request, searcher: Searcher, budget: Budget, outputs: Outputs) -> None:
+    assert job.importance is not None
+    space = searcher.space(job.importance)
+    types = _search.choose(searcher, space, budget.file_bytes, outputs.method)
+    searcher.keep_importance(job.importance)
+    made = search.recipe(space, types, f"{outputs.method}: {budget.reason}")
     plan = planning.make(job.source, made, _added(job))
     check(job, plan)
-    cost = search.cost_of(space, types)
-    comments = _comments(job, searcher, plan, cost, recipe_path)
-    write_text_atomic(recipe_path, recipe_text.render(made, comments))
-    seconds = write(job, plan)
-    found = _about(space, budget, cost, recipe_path, kept)
-    found["proxy_rank_correlation"] = searcher.proxy_rank_correlation()
-    show(job, plan, {**found, "seconds": seconds}, as_json)
+    about = {
+        "recipe": str(outputs.recipe),
+        "imatrix": str(job.importance),
+        "budget_bytes": budget.file_bytes,
+        "why": budget.reason,
+        "foretold_divergence": search.cost_of(space, types),
+        "bound": search.choose(space, budget.file_bytes).bound,
+        "proxy_rank_correlation": searcher.proxy_rank_correlation(),
+    }
+    comments = _comments(job, searcher, plan, about)
+    write_text_atomic(outputs.recipe, recipe_text.render(made, comments))
+    show(job, plan, {**about, "seconds": write(job, plan)}, outputs.as_json)
 
 
 def _asked(request: Request, wanted: Wanted) -> _search.Request:
@@ -147,33 +167,18 @@ def _say_plan(request: Request, budget: Budget, smallest: int, as_json: bool) ->
     print(f"and write {request.target}; the smallest there can be has {smallest:,}")
 
 
-def _comments(
-    job: Request, searcher: Searcher, plan: Plan, cost: float, recipe_path: Path
-) -> list[str]:
+def _comments(job: Request, searcher: Searcher, plan: Plan, about: dict[str, Any]) -> list[str]:
     source, read = job.source, searcher.read
-    again = f"plm-edge quantize {source.path} -o {job.target} --recipe {recipe_path}"
+    again = ["plm-edge", "quantize", source.path, "-o", job.target, "--recipe", about["recipe"]]
     return [
         f"{plan.file_bytes:,} bytes, {plan.bits_per_weight:.3f} bits a weight, of "
         f"{source.path.name} ({imatrix.weights_id(source)[:12]}).",
-        f"Foretold: KL {cost:.3e} nats a token from it, measured matrix by matrix on",
+        f"Foretold: KL {about['foretold_divergence']:.3e} nats a token, matrix by matrix, on",
         f"{len(searcher.windows.tokens)} windows of {searcher.windows.context} tokens of "
-        f"{read.path.name} ({read.sha256[:12]}). Layers not named take the main type.",
+        f"{read.path.name} ({read.sha256[:12]}). Matrices not named take the main type.",
         f"Made by:   {_record.command_line()}",
-        f"Run again: {again} --imatrix {job.importance}",
+        f"Run again: {shell.quote([*again, '--imatrix', about['imatrix']])}",
     ]
-
-
-def _about(
-    space: Space, budget: Budget, cost: float, recipe_path: Path, kept: Path
-) -> dict[str, Any]:
-    return {
-        "recipe": str(recipe_path),
-        "imatrix": str(kept),
-        "budget_bytes": budget.file_bytes,
-        "why": budget.reason,
-        "foretold_divergence": cost,
-        "bound": search.choose(space, budget.file_bytes).bound,
-    }
 
 
 def write(request: Request, plan: Plan) -> float:

@@ -40,8 +40,18 @@ def find(header: GgufHeader, types: Sequence[str] = DEFAULT_TYPES) -> tuple[Cand
     found = []
     for tensor in header.tensors:
         if planning.is_matrix_weight(tensor):
+            _require_plain(header, tensor)
             found.append(Candidate(tensor, _fitting(header, tensor, types)))
     return tuple(found)
+
+
+def _require_plain(header: GgufHeader, tensor: GgufTensor) -> None:
+    if tensor.type not in ("f16", "f32"):
+        raise InputError(
+            f"{header.path}: {tensor.name} is {tensor.type}; formats are searched for an f16 or "
+            "f32 file",
+            hint="plm-edge convert CHECKPOINT -o model.f16.gguf --type f16",
+        )
 
 
 def _require_known(types: Sequence[str]) -> None:

@@ -44,3 +44,9 @@ def test_rows_that_fit_nothing_are_named(tmp_path: Path) -> None:
     header = read_header(write_model(tmp_path / "m.gguf", shape=shape))
     with pytest.raises(InputError, match=r"rows of .* are 48 values, no whole blocks"):
         finding.find(header)
+
+
+def test_files_that_are_quantized_already_are_refused_at_once(tmp_path: Path) -> None:
+    header = read_header(write_model(tmp_path / "m.gguf", dtype="q8_0"))
+    with pytest.raises(InputError, match="is q8_0; formats are searched for an f16 or f32 file"):
+        finding.find(header)

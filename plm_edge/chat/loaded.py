@@ -24,6 +24,7 @@ class ModelOptions:
     cache_type: CacheType = "f16"
     flash_attention: bool | None = None
     verbose: bool = False
+    is_emulated: bool = False  # then it has no speed worth telling
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,11 @@ def answer_silently(chat: Chat, prompt: str) -> Reply:
 def document(chat: Chat, prompt: str, reply: Reply) -> dict[str, Any]:
     """Everything about one answer, for machines."""
     model = chat.model
+    is_emulated = model.options.is_emulated
     return {
         "model": asdict(chat.model_id),
         "random_weights": model.header.is_random,
+        "emulated": is_emulated,
         "system": chat.conversation.system,
         "prompt": prompt,
         "answer": reply.text,
@@ -69,14 +71,20 @@ def document(chat: Chat, prompt: str, reply: Reply) -> dict[str, Any]:
         "stats": {
             "prompt_tokens": reply.prompt_tokens,
             "answer_tokens": reply.answer_tokens,
-            "prompt_seconds": reply.prompt_seconds,
-            "answer_seconds": reply.answer_seconds,
-            "prompt_tokens_per_second": reply.prompt_tokens_per_second,
-            "answer_tokens_per_second": reply.answer_tokens_per_second,
+            **({} if is_emulated else _speeds(reply)),
             "context_tokens": model.context_tokens,
             "used_tokens": model.used_tokens,
             "cache_type": model.options.cache_type,
             "cache_bytes_per_token": model.cache_bytes_per_token,
             "threads": model.options.threads,
         },
+    }
+
+
+def _speeds(reply: Reply) -> dict[str, float]:
+    return {
+        "prompt_seconds": reply.prompt_seconds,
+        "answer_seconds": reply.answer_seconds,
+        "prompt_tokens_per_second": reply.prompt_tokens_per_second,
+        "answer_tokens_per_second": reply.answer_tokens_per_second,
     }

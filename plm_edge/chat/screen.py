@@ -66,9 +66,14 @@ def status_text(reply: Reply, model: LoadedModel) -> str:
     """One line: tokens, speed, and how full the context is."""
     used, size = model.used_tokens, model.context_tokens
     return (
-        f"{reply.answer_tokens} tokens, {reply.answer_tokens_per_second:.1f} tok/s"
+        f"{reply.answer_tokens} tokens, {speed_text(reply.answer_tokens_per_second, model)}"
         f" · context {used}/{size} ({used / size:.0%})"
     )
+
+
+def speed_text(tokens_per_second: float, model: LoadedModel) -> str:
+    """The speed, or why there is none."""
+    return "emulated" if model.options.is_emulated else f"{tokens_per_second:.1f} tok/s"
 
 
 def exchange_count(count: int) -> str:

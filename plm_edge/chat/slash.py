@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plm_edge.chat import session
-from plm_edge.chat.screen import Screen, exchange_count, status_text
+from plm_edge.chat.screen import Screen, exchange_count, speed_text, status_text
 from plm_edge.chat.session import Conversation, SavedChat
 from plm_edge.chat.talk import Chat, Reply
 from plm_edge.errors import InputError
@@ -133,7 +133,7 @@ def stats(state: State) -> dict[str, str]:
     if reply := state.last_reply:
         rows["last prompt"] = (
             f"{reply.prompt_tokens} tokens, {reply.reused_tokens} of them from the cache, "
-            f"{reply.prompt_tokens_per_second:.1f} tok/s"
+            f"{speed_text(reply.prompt_tokens_per_second, model)}"
         )
         rows["last answer"] = status_text(reply, model)
     return rows

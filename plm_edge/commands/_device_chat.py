@@ -26,7 +26,12 @@ def loaded(it: Seen, header: GgufHeader, ask: Ask) -> Iterator[FarModel]:
     options = _device_server.options_of(it, server.alias_of(header), port, ask)
     with _device_server.running(it, engine, header.path, options) as there:
         there.wait_until_ready()
-        settings = ModelOptions(it.plan.context_tokens, it.threads, ask.cache_type)
+        settings = ModelOptions(
+            it.plan.context_tokens,
+            it.threads,
+            ask.cache_type,
+            is_emulated=it.facts.is_emulated,
+        )
         with FarModel(header, settings, there.url, there.explain) as model:
             yield model
         if ask.is_verbose:

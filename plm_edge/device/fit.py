@@ -67,10 +67,17 @@ def fitting(facts: Facts, kind: str) -> list[str]:
             continue  # a broken file of the user's own; `device validate` tells
         wanted = candidate.cpu.features
         if resource.origin == "shipped" and wanted and facts.features.issuperset(wanted):
-            is_named = candidate.description.lower() in facts.model.lower()
+            is_named = _is_of(candidate, facts)
             same_wire = candidate.transport.kind == kind
             found.append((not is_named, -len(wanted), not same_wire, resource.name))
     return [name for *_, name in sorted(found)]
+
+
+def _is_of(candidate: Profile, facts: Facts) -> bool:
+    """Whether the device calls itself what the profile describes, or pretends to be its CPU."""
+    if facts.is_emulated:
+        return candidate.cpu.qemu_cpu is not None and facts.model.endswith(candidate.cpu.qemu_cpu)
+    return candidate.description.lower() in facts.model.lower()
 
 
 def _better(name: str, profile: Profile, facts: Facts) -> str:

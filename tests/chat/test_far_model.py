@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from plm_edge.chat import far_server, server
+from plm_edge.chat import far_server, once, screen, server, slash
 from plm_edge.chat.far_model import FarModel
 from plm_edge.chat.far_server import FarServer
 from plm_edge.chat.loaded import ModelOptions
@@ -123,6 +123,21 @@ def test_the_next_turn_goes_on_from_the_cache(far: Far, scripted: Path) -> None:
     assert (first.text, first.finish) == ("One two three", "stop")
     assert used == first.prompt_tokens + first.answer_tokens
     assert second.reused_tokens >= first.prompt_tokens
+
+
+@pytest.mark.engine
+def test_an_emulated_device_shows_no_speed(far: Far, scripted: Path) -> None:
+    model = far(scripted)
+    model.options = replace(model.options, is_emulated=True)
+    chat = Chat(model, GREEDY)
+
+    reply = chat.ask("x", lambda text: None)
+    document = once.document(chat, "x", reply)
+
+    assert document["emulated"] is True
+    assert not any("second" in key for key in document["stats"])
+    assert "tok/s" not in screen.status_text(reply, model)
+    assert "tok/s" not in str(slash.stats(slash.State(chat, screen.Screen(), reply)))
 
 
 @pytest.mark.engine

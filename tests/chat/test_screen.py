@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from plm_edge.chat.loaded import ModelOptions
 from plm_edge.chat.screen import Screen, exchange_count, printable, status_text
 from plm_edge.chat.talk import Finish, Reply
 
-MODEL: Any = SimpleNamespace(used_tokens=512, context_tokens=4096, path=Path("m.gguf"))
+MODEL: Any = SimpleNamespace(
+    used_tokens=512, context_tokens=4096, path=Path("m.gguf"), options=ModelOptions()
+)
 
 
 class Stream(io.StringIO):

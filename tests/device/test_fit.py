@@ -31,6 +31,15 @@ def test_a_pi_5_build_on_a_pi_4_is_refused_and_the_right_one_named() -> None:
     assert "--extends rpi4" in str(caught.value.hint)
 
 
+def test_the_right_profile_for_an_emulated_cpu_is_named() -> None:
+    facts = replace(read(recorded.pi_4()), is_emulated=True, model="emulated cortex-a72")
+
+    with pytest.raises(DeviceError) as caught:
+        require_fit("attic", profiles.find("rpi5"), facts)
+
+    assert "--extends rpi4" in str(caught.value.hint)
+
+
 def test_a_phone_without_dotprod_gets_the_plain_build() -> None:
     facts = read(recorded.phone(cpuinfo=recorded.SNAPDRAGON_845_CPUINFO))
 

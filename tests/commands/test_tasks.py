@@ -102,7 +102,8 @@ def test_choices_are_judged_by_a_real_engine(
 @pytest.mark.engine
 def test_groups_are_shown_apart(built: None, own_folders: Path, tmp_path: Path) -> None:
     model = write_scripted(tmp_path / "abc.gguf", Script(("a", "b", "c")))
-    rows = [{**row, "group": f"Age/{row['id']}"} for row in CHOICES]
+    groups = ("Age/a", "Age/b") * 10
+    rows = [{**CHOICES[0], "id": str(n), "group": group} for n, group in enumerate(groups)]
     write_task(own_folders / "config", rows, "choice", chat=True)
     done = run("run", str(model), "--task", "own", "-t", "1")
     assert "of Age/a" in done.stdout and "of Age/b" in done.stdout

@@ -17,8 +17,8 @@ from plm_edge.eval.tasks.spec import Task
 from plm_edge.eval.tasks.statistics import Score
 from plm_edge.eval.tasks.store import Store
 
-# More are no summary any more; the answers' file has them all.
-MOST_GROUPS = 12
+# Fewer items say nothing of a group; the answers' file has them all.
+LEAST_IN_GROUP = 10
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,13 @@ class Outcome:
         return {name: statistics.score(self.item_scores(name)) for name in names}
 
     def groups(self) -> dict[str, Score]:
-        """The primary score by the items' groups, where there are a few."""
+        """The primary score by the items' groups, those that are large enough to say something."""
         found: dict[str, list[float]] = defaultdict(list)
         for item, answer in zip(self.task.items, self.answers, strict=True):
             if group := getattr(item, "group", ""):
                 found[group].append(answer.scores[self.primary])
-        if not 2 <= len(found) <= MOST_GROUPS:
-            return {}
-        return {group: statistics.score(values) for group, values in sorted(found.items())}
+        large = {name: values for name, values in found.items() if len(values) >= LEAST_IN_GROUP}
+        return {group: statistics.score(values) for group, values in sorted(large.items())}
 
 
 def run(task: Task, model: TaskModel, store: Store, progress: Progress = no_progress) -> Outcome:

@@ -44,7 +44,10 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert outcome.answers == whole.answers
 
 
-def test_a_row_holds_scores_groups_baselines_and_times(tmp_path: Path) -> None:
+def test_a_row_holds_scores_groups_baselines_and_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "LEAST_IN_GROUP", 3)
     seen: list[tuple[int, int]] = []
     store = Store("t", SETTINGS, tmp_path)
     outcome = run.run(TASK, SaidModel(values=YES), store, lambda *step: seen.append(step))
@@ -60,6 +63,11 @@ def test_a_row_holds_scores_groups_baselines_and_times(tmp_path: Path) -> None:
     assert values["device"]["peak_rss_bytes"] == 5
     assert seen[-1] == (6, 6)
     json.dumps(values, allow_nan=False)
+
+
+def test_small_groups_are_left_out(tmp_path: Path) -> None:
+    outcome = run.run(TASK, SaidModel(values=YES), Store("t", SETTINGS, tmp_path))
+    assert outcome.groups() == {}
 
 
 def test_times_of_tasks_that_write_nothing_have_no_output_speed() -> None:

@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 PATH="$PWD/.venv/bin:$PATH"
-model=${DEMO_MODEL:-models/plm-nano-random}
+model=${DEMO_MODEL:-models/plm-nano}
 out=build/demo
 mkdir -p "$out"
 

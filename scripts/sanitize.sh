@@ -69,13 +69,14 @@ thread)
     preload=$(cc -print-file-name=libtsan.so)
     ;;
 esac
+prompt=$(for _ in 1 2 3 4 5 6 7 8 9 10; do printf 'the quick brown fox jumps over the lazy dog; '; done)
 for layout in edge stock; do
     model=$out/small.$layout.gguf
     [ -e "$model" ] ||
         plm-edge convert "$root/models/plm-nano-random" -o "$model" --layout $layout --type q8_0
     for cache in f16 q8_0 f32; do
         # past the end of the context, so that it is shifted
-        run "$completion" -m "$model" -ctk $cache -t 2 -c 256 -n 300 --context-shift --ignore-eos \
-            -no-cnv --temp 0 -p "import os; the quick brown fox jumps over the lazy dog"
+        run "$completion" -m "$model" -ctk $cache -t 2 --poll 0 -c 256 -n 80 --context-shift --ignore-eos \
+            -no-cnv --temp 0 -p "$prompt"
     done
 done

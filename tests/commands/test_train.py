@@ -15,7 +15,8 @@ def run(*words: str) -> Result:
 
 
 def test_shipped_recipes_are_listed_and_valid() -> None:
-    assert {"nano", "nano-aries", "plm-1.8b"} <= {row["name"] for row in json.loads(run("list", "--json").stdout)}
+    names = {row["name"] for row in json.loads(run("list", "--json").stdout)}
+    assert {"nano", "nano-aries", "plm-1.8b"} <= names
     assert run("validate").exit_code == 0
 
 

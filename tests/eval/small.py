@@ -8,7 +8,7 @@ import gguf
 import numpy as np
 
 from plm_edge.shape import PlmShape
-from tests.quantize.tiny import tensor_shapes
+from tests.quantize.tiny import add_metadata, add_tensor, tensor_shapes
 
 BYTES = 256
 SHAPE = PlmShape(
@@ -45,45 +45,22 @@ def write_model(
 ) -> Path:
     """A model with seeded weights; `noise` moves all matrices by that share of themselves."""
     writer = gguf.GGUFWriter(path, "plm")
-    _add_metadata(writer, layout, add_bos)
+    add_metadata(writer, SHAPE, layout)
+    _add_vocabulary(writer, add_bos)
     random, moved = np.random.default_rng(seed), np.random.default_rng(seed + 1)
     for name, size in tensor_shapes(SHAPE, layout).items():
         values = random.standard_normal(size, dtype=np.float32)
         values = 1 + values / 10 if "norm" in name else values / 12
         if "norm" not in name:
             values *= 1 + noise * moved.standard_normal(size, dtype=np.float32)
-        _add_tensor(writer, name, values, dtype)
+        add_tensor(writer, name, values, dtype)
     for step in ("header", "kv_data", "tensors"):
         getattr(writer, f"write_{step}_to_file")()
     writer.close()
     return path
 
 
-def _add_tensor(writer: gguf.GGUFWriter, name: str, values: np.ndarray, dtype: str) -> None:
-    if "norm" in name or dtype == "f32":
-        writer.add_tensor(name, values)
-        return
-    kind = gguf.GGMLQuantizationType[dtype.upper()]
-    writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
-
-
-def _add_metadata(writer: gguf.GGUFWriter, layout: str, add_bos: bool) -> None:
-    writer.add_vocab_size(SHAPE.vocab_size)
-    writer.add_context_length(SHAPE.max_position_embeddings)
-    writer.add_embedding_length(SHAPE.hidden_size)
-    writer.add_block_count(SHAPE.num_hidden_layers)
-    writer.add_feed_forward_length(SHAPE.intermediate_size)
-    writer.add_head_count(SHAPE.num_attention_heads)
-    writer.add_head_count_kv(SHAPE.num_attention_heads)
-    writer.add_rope_freq_base(SHAPE.rope_theta)
-    writer.add_rope_dimension_count(SHAPE.qk_rope_head_dim)
-    writer.add_layer_norm_rms_eps(SHAPE.rms_norm_eps)
-    writer.add_kv_lora_rank(SHAPE.kv_lora_rank)
-    writer.add_key_length(SHAPE.qk_head_dim)
-    writer.add_value_length(SHAPE.v_head_dim)
-    writer.add_bool("plm_edge.random", True)
-    if layout == "edge":
-        writer.add_string("plm.tensor_data_layout", "edge")
+def _add_vocabulary(writer: gguf.GGUFWriter, add_bos: bool) -> None:
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
     writer.add_token_list([*byte_letters(), "<|end|>"])

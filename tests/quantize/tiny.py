@@ -36,13 +36,16 @@ def write_model(
     """A PLM GGUF with seeded random weights; without a vocabulary, which quantizing never reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = gguf.GGUFWriter(path, architecture)
-    _add_metadata(writer, shape, layout)
+    add_metadata(writer, shape, layout)
+    writer.add_array("plm.trial.words", ["a", "über", "日本"])
+    writer.add_array("plm.trial.numbers", [1, 2, 3])
+    writer.add_tokenizer_model("no_vocab")
     for key, value in (extra_texts or {}).items():
         writer.add_string(key, value)
     random = np.random.default_rng(1)
     for name, size in tensor_shapes(shape, layout).items():
         values = random.standard_normal(size, dtype=np.float32) * 0.05
-        _add_tensor(writer, name, values, dtype)
+        add_tensor(writer, name, values, dtype)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -50,7 +53,8 @@ def write_model(
     return path
 
 
-def _add_tensor(writer: gguf.GGUFWriter, name: str, values: np.ndarray, dtype: str) -> None:
+def add_tensor(writer: gguf.GGUFWriter, name: str, values: np.ndarray, dtype: str) -> None:
+    """A float32 array as `dtype`; norms stay float32, as in every PLM file."""
     if "norm" in name or dtype == "f32":
         writer.add_tensor(name, values)
         return
@@ -58,7 +62,8 @@ def _add_tensor(writer: gguf.GGUFWriter, name: str, values: np.ndarray, dtype: s
     writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
 
 
-def _add_metadata(writer: gguf.GGUFWriter, shape: PlmShape, layout: str) -> None:
+def add_metadata(writer: gguf.GGUFWriter, shape: PlmShape, layout: str) -> None:
+    """What every PLM file says of its shape, and that its weights are random."""
     writer.add_vocab_size(shape.vocab_size)
     writer.add_context_length(shape.max_position_embeddings)
     writer.add_embedding_length(shape.hidden_size)
@@ -73,11 +78,8 @@ def _add_metadata(writer: gguf.GGUFWriter, shape: PlmShape, layout: str) -> None
     writer.add_key_length(shape.qk_head_dim)
     writer.add_value_length(shape.v_head_dim)
     writer.add_bool("plm_edge.random", True)
-    writer.add_array("plm.trial.words", ["a", "über", "日本"])
-    writer.add_array("plm.trial.numbers", [1, 2, 3])
     if layout == "edge":
         writer.add_string("plm.tensor_data_layout", "edge")
-    writer.add_tokenizer_model("no_vocab")
 
 
 def tensor_shapes(shape: PlmShape, layout: str) -> dict[str, tuple[int, ...]]:

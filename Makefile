@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 CPP := $(shell find patches/src \( -name '*.cpp' -o -name '*.c' -o -name '*.h' \) 2>/dev/null)
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 setup:
 	@sh scripts/setup.sh $(EXTRAS)

@@ -23,18 +23,22 @@ train sft-code nano-sft-code sft-general
 run train prefer nano-aries --start-from "$out/sft-code" --tokenizer "$tokenizer" -o "$out/aries" --threads 1
 run train export "$out/aries" -o "$out/model" --tokenizer "$tokenizer"
 
-measure() { # NAME [OPTIONS...]: held-out figures of a phase into $out/eval/NAME.json
+measure() { # NAME MODEL [OPTIONS...]: held-out figures into $out/eval/NAME.json
     name=$1
-    shift
+    model=$2
+    shift 2
     [ -e "$out/eval/$name.json" ] && return
     mkdir -p "$out/eval"
-    printf '$ plm-edge train evaluate %s\n' "$out/$name"
-    plm-edge train evaluate "$out/$name" --data "$data" --tokenizer "$tokenizer" --threads 1 --json \
-        --shard test --shard sft-general-test --shard sft-code-test "$@" >"$out/eval/$name.part"
+    printf '$ plm-edge train evaluate %s %s\n' "$out/$model" "$*"
+    plm-edge train evaluate "$out/$model" --data "$data" --tokenizer "$tokenizer" --threads 1 --json \
+        "$@" >"$out/eval/$name.part"
     mv "$out/eval/$name.part" "$out/eval/$name.json"
 }
-for name in base sft-general sft-code aries; do measure $name --answers 0; done
-measure model --answers 60 --force 0.5,0.8,0.9,0.95,0.97,0.99
+for name in base sft-general sft-code aries; do
+    measure $name $name --answers 0 --shard test --shard sft-general-test --shard sft-code-test
+done
+measure model model --answers 40
+measure forced model --answers 0 --force 0.5,0.8,0.9,0.95,0.97,0.99
 
 printf 'nano: made %s; the shipped model on the same text, for comparison:\n' "$out/model"
 run train evaluate models/plm-nano --data "$data" --threads 1 --answers 0

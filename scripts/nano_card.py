@@ -93,13 +93,14 @@ def tasks(report: dict[str, Any]) -> str:
 def main() -> None:
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "nano"
     final = json.loads((root / "eval" / "model.json").read_text(encoding="utf-8"))
+    cut = json.loads((root / "eval" / "forced.json").read_text(encoding="utf-8"))
     parts = [
         "Perplexity per token in windows of 512 tokens; 95 % intervals, over windows:",
         phases(root),
         "Share of zero activations on the test modules:",
         layers(root),
         "Perplexity when every token keeps only its largest activations:",
-        forced(final),
+        forced(cut),
         "Questions about the test modules (answers: greedy, 64 tokens):",
         tasks(final),
     ]

@@ -126,13 +126,24 @@ def _answers(
 ) -> TaskScore:
     greedy, generator = Sampling(most=64, temperature=0), torch.Generator()
     common = Counter(pair.answer for pair in known).most_common(1)[0][0]
+    words = [Counter(pair.question.lower().split()) for pair in known]
     rows: list[tuple[float, float, float]] = []
     for pair in asked:
         (said,) = preference.sample(model, encoder, pair.question, greedy, generator)
-        found = max(known, key=lambda other: preference.word_f1(other.question, pair.question))
-        texts = (said, common, found.answer)
+        texts = (said, common, known[_nearest(words, pair.question)].answer)
         rows.append(tuple(preference.word_f1(text, pair.answer) for text in texts))  # type: ignore[arg-type]
     return TaskScore(kind, "answer F1", *(bootstrap([row[i] for row in rows]) for i in range(3)))
+
+
+def _nearest(known: list[Counter[str]], question: str) -> int:
+    """Which of the known questions shares the most words with this one (F1)."""
+    asked = Counter(question.lower().split())
+    total = sum(asked.values())
+
+    def shared(words: Counter[str]) -> float:
+        return 2 * sum((words & asked).values()) / (sum(words.values()) + total)
+
+    return max(range(len(known)), key=lambda at: shared(known[at]))
 
 
 @torch.no_grad()

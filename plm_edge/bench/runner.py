@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from plm_edge import shell
@@ -69,27 +68,25 @@ def _watched(
             errors="replace",
         )
         with Sampler(process.pid, poll_seconds) as sampler:
-            text, peak_bytes = _output_of(process)
+            text = _output_of(process)
         if process.returncode != 0:
             errors.seek(0)
             raise ToolError(_failure(command, process.returncode, errors.read()))
-    observed = sampler.observed()
-    return text, replace(observed, peak_rss_bytes=max(peak_bytes, observed.peak_rss_bytes))
+    return text, sampler.observed()
 
 
-def _output_of(process: subprocess.Popen[str]) -> tuple[str, int]:
-    """Everything the process prints, and its peak memory as the kernel counted it."""
+def _output_of(process: subprocess.Popen[str]) -> str:
+    """Everything the process prints, once it has ended."""
     assert process.stdout is not None
     try:
         with process.stdout:
             text = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
+        process.wait()
     except BaseException:
         process.kill()
         process.wait()
         raise
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return text, usage.ru_maxrss * 1024
+    return text
 
 
 def _failure(command: tuple[str, ...], status: int, output: str) -> str:

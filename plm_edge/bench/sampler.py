@@ -28,7 +28,10 @@ class Observed:
 
 
 class Sampler:
-    """Polls a process until it is told to stop; the peak of the whole comes from the kernel."""
+    """Polls a process until it is told to stop; the peak of the whole comes from the kernel.
+
+    VmHWM, not wait4's ru_maxrss: that one starts from the peak of the process that forked.
+    """
 
     def __init__(
         self,

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from plm_edge import console, shell
 from plm_edge.commands import _tasks
-from plm_edge.commands._tasks import Request
+from plm_edge.commands._tasks import Asked, Request
 from plm_edge.eval import record
-from plm_edge.eval.record import Header, Record
+from plm_edge.eval.record import Record
 from plm_edge.eval.tasks import harness
-from plm_edge.eval.tasks.harness import HarnessRequest, HarnessResult
-from plm_edge.eval.tasks.store import Settings
-from plm_edge.gguf_header import GgufHeader, read_header
+from plm_edge.eval.tasks.harness import HarnessRequest
+from plm_edge.gguf_header import read_header
 
 if TYPE_CHECKING:
     from plm_edge.engine.cache import Engine
@@ -32,33 +31,13 @@ def run(wanted: HarnessRequest, request: Request, engine: Engine) -> list[Record
         console.step_progress("lm-evaluation-harness") as progress,
     ):
         found = harness.evaluate(wanted, EngineTaskModel(model), progress)
-    records = [
-        Record(_header(header, result, settings, cpu, _command(wanted, request)), asdict(result))
-        for result in found
-    ]
+    command, records = _command(wanted, request), []
+    for result in found:
+        asked = Asked(KIND, result.task, result.sha256, command)
+        records.append(Record(_tasks.header_of(asked, header, settings, cpu), asdict(result)))
     for each in records:
         record.write(request.results_path(), each)
     return records
-
-
-def _header(
-    header: GgufHeader, result: HarnessResult, settings: Settings, cpu: str, command: str
-) -> Header:
-    return Header(
-        kind=KIND,
-        command=command,
-        model=header.path.name,
-        model_sha256=settings.model_sha256,
-        model_bytes=header.size_bytes,
-        layout=header.layout,
-        is_random=header.is_random,
-        engine=settings.engine,
-        machine=settings.machine,
-        cpu=cpu,
-        text=result.task,
-        text_sha256=result.sha256,
-        ctx=settings.ctx,
-    )
 
 
 def _command(wanted: HarnessRequest, request: Request) -> str:

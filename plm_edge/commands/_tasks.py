@@ -79,8 +79,8 @@ def run_all(request: Request, tasks: Sequence[Task], engine: Engine) -> list[Rec
     with open_model(header, engine, request) as model:
         for task in tasks:
             values = _run_one(task, model, settings, request)
-            base = _header(header, task, settings, cpu, request.command(task.name))
-            found.append(Record(base, values))
+            asked = Asked(KIND, task.name, task.sha256, request.command(task.name))
+            found.append(Record(header_of(asked, header, settings, cpu), values))
             record.write(request.results_path(), found[-1])
     return found
 
@@ -150,20 +150,31 @@ def _watched() -> Iterator[dict[str, Any]]:
     device["energy_source"] = energy.source if energy else None
 
 
-def _header(header: GgufHeader, task: Task, settings: Settings, cpu: str, command: str) -> Header:
+@dataclass(frozen=True)
+class Asked:
+    """What a row is about: its kind, the task with its data's hash, and the command."""
+
+    kind: str
+    name: str
+    sha256: str
+    command: str
+
+
+def header_of(asked: Asked, model: GgufHeader, settings: Settings, cpu: str) -> Header:
+    """The header of a row that `model` earned under `settings`."""
     return Header(
-        kind=KIND,
-        command=command,
-        model=header.path.name,
+        kind=asked.kind,
+        command=asked.command,
+        model=model.path.name,
         model_sha256=settings.model_sha256,
-        model_bytes=header.size_bytes,
-        layout=header.layout,
-        is_random=header.is_random,
+        model_bytes=model.size_bytes,
+        layout=model.layout,
+        is_random=model.is_random,
         engine=settings.engine,
         machine=settings.machine,
         cpu=cpu,
-        text=task.name,
-        text_sha256=task.sha256,
+        text=asked.name,
+        text_sha256=asked.sha256,
         ctx=settings.ctx,
     )
 

@@ -180,6 +180,7 @@ class SshTransport(Transport):
         host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
         user = f"{self._address.user}@" if self._address.user else ""
         words = ["rsync", "--inplace", "--protect-args", f"--timeout={_ALIVE_SECONDS * 6}"]
+        words += ["--copy-links"]  # download caches are full of links; rsync would skip one
         words += ["--info=progress2", "--no-human-readable", "-e", shlex.join(self._ssh())]
         words += ["--", str(local.absolute()), f"{user}{host}:{remote}"]
         process = open_wire(words)

@@ -47,6 +47,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
+        temporary.chmod(_usual_mode())
         temporary.replace(target)
     except OSError as error:
         _remove(temporary)
@@ -64,11 +65,15 @@ def _temporary_sibling(target: Path) -> Path:
         )
     except OSError as error:
         raise write_error(target, error) from error
-    umask = os.umask(0)
-    os.umask(umask)
-    os.fchmod(handle, 0o666 & ~umask)  # mkstemp's 0600 would surprise whoever shares the folder
     os.close(handle)
     return Path(name)
+
+
+def _usual_mode() -> int:
+    """What open() would give: 0600, from mkstemp or a library's own, surprises who shares it."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
 
 
 def _sync(path: Path) -> None:

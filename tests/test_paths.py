@@ -97,3 +97,13 @@ def test_read_bytes_names_what_is_wrong(tmp_path: Path) -> None:
 def test_other_write_errors_keep_their_reason(tmp_path: Path) -> None:
     error = paths.write_error(tmp_path / "x", OSError(errno.EROFS, "read-only"))
     assert "Read-only file system" in error.message
+
+
+def test_files_are_readable_as_any_other_is(tmp_path: Path) -> None:
+    target = tmp_path / "weights"
+    with paths.atomic_path(target) as temporary:
+        temporary.unlink()
+        temporary.touch(mode=0o600)  # as safetensors' save_file replaces what it is given
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert target.stat().st_mode == plain.stat().st_mode

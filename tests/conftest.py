@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,11 @@ __all__ = ["engine", "stock_engine"]
 
 # Small matrices: BLAS threads would only wait for each other, for minutes on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# A shell starts its background jobs with Ctrl-C ignored, and what ignores it here ignores it in the
+# programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Built engines take minutes: tests share the user's cache, everything else is per test.
 ENGINE_CACHE = os.environ.get("PLM_EDGE_CACHE", str(paths.cache_dir()))

@@ -32,7 +32,7 @@ from tests.devices.pi import VirtualPi
 
 PROFILE = "rpi5"
 VARIANTS: tuple[Variant, ...] = ("edge", "stock")
-LAYERS = 2
+LAYERS = 1
 DEPTHS = (0, 1024)
 PROMPT_TOKENS = 64
 GENERATED_TOKENS = 8
@@ -135,8 +135,8 @@ def measure(depths: Sequence[int] = DEPTHS) -> list[Row]:
     ):
         for depth in depths:
             for variant in VARIANTS:
-                print(f"counting: {variant}, depth {depth}", file=sys.stderr)
                 for test, count in _count(there, _side(variant), depth):
+                    print(f"{variant}, {test.label}, depth {depth}: {count:,.0f}", file=sys.stderr)
                     found.setdefault((test.label, depth), {})[variant] = count
     return [Row(label, depth, **counts) for (label, depth), counts in found.items()]
 

@@ -30,6 +30,7 @@ PROMPT = "What does os.path.join do?"
 # Of 32 tokens in a row the likeliest two are never nearer than rounding in f32. Quantized random
 # weights come nearer within ten tokens, so those are compared as whole distributions instead.
 EXACT = "f32.gguf"
+TRAINED = ROOT / "models" / "plm-nano"
 QUANTIZED = ("q8", "q4")
 TEXT_CHARACTERS = 1000
 
@@ -45,10 +46,10 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> User:
     return user
 
 
-def answer(user: User, *where: str) -> str:
+def answer(user: User, *where: str, file: str = EXACT) -> str:
     """The likeliest tokens, as text."""
     words = ("--temperature", "0", "--max-tokens", TOKENS, "--json", "-p", PROMPT)
-    return str(json.loads(user.succeeds("chat", EXACT, *words, *where))["answer"])
+    return str(json.loads(user.succeeds("chat", file, *words, *where))["answer"])
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,23 @@ def test_greedy_tokens_are_this_machines(
     there = answer(user, "--device", name)
     assert len(there) > len(answer_here) / 2
     assert answer_here.startswith(there)
+
+
+@pytest.mark.parametrize("profile", ["rpi5", "android-arm64", "rpi4", "android-arm64-v8"])
+def test_plm_nano_in_q4_answers_as_it_does_here(
+    profile: str, user: User, engine: Engine, tmp_path: Path
+) -> None:
+    """A trained model knows what it wants to say, and quantizing it changes that nowhere."""
+    cross_engine(profile, tmp_path / "no-config")
+    if not (user.folder / "nano.gguf").exists():
+        user.succeeds("convert", str(TRAINED), "-o", "nano.f16.gguf", "--type", "f16")
+        user.succeeds("quantize", "nano.f16.gguf", "-o", "nano.gguf", "--recipe", "q4")
+    words = ("--extends", profile, "--emulated", "--replace")
+    user.succeeds("device", "add", f"{profile}-nano", *words)
+
+    there = answer(user, "--device", f"{profile}-nano", file="nano.gguf")
+    assert there
+    assert there == answer(user, file="nano.gguf")
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ def test_an_interrupt_ends_the_engine(tmp_path: Path) -> None:
     def interrupt() -> None:
         while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
             time.sleep(0.01)
-        time.sleep(1)  # the tool may run before Popen has returned in the thread that is interrupted
+        time.sleep(1)  # the tool may write before Popen has returned in the thread interrupted
         os.kill(os.getpid(), signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, signal.default_int_handler)

@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from plm_edge.errors import InputError
+from plm_edge.model.hf_config import CONFIG, read_config
 from plm_edge.model.plm import PlmModel
-from plm_edge.paths import atomic_path, read_bytes, write_text_atomic
+from plm_edge.paths import atomic_path, write_text_atomic
 from plm_edge.shape import PlmShape
 
 WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -31,7 +31,6 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "generation_config.json",
 )
-CONFIG_LIMIT_BYTES = 1 << 20
 
 
 def config_of(shape: PlmShape, dtype: torch.dtype) -> dict[str, Any]:
@@ -71,18 +70,6 @@ def copy_tokenizer(source: Path, folder: Path) -> None:
         if (source / name).is_file():
             with atomic_path(folder / name) as temporary:
                 shutil.copyfile(source / name, temporary)
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The parsed `config.json` of a checkpoint folder."""
-    path = folder / CONFIG
-    try:
-        config = json.loads(read_bytes(path, limit_bytes=CONFIG_LIMIT_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: a {type(config).__name__}, expected an object")
-    return config
 
 
 def load(folder: Path) -> PlmModel:

@@ -15,6 +15,7 @@ from typing import Any
 from plm_edge.console import Progress, no_progress
 from plm_edge.errors import InputError
 from plm_edge.model import corpus, dialogue, shards
+from plm_edge.model.hf_config import CONFIG, read_config
 from plm_edge.paths import read_error, write_text_atomic
 
 END_OF_TEXT = "<|endoftext|>"
@@ -215,8 +216,6 @@ def _write_all(
 
 def vocabulary_size(tokenizer_folder: Path) -> int:
     """Rows of the embedding that goes with a tokenizer: its config's, else its tokens."""
-    from plm_edge.model.checkpoint import CONFIG, read_config
-
     if (tokenizer_folder / CONFIG).exists():
         return int(read_config(tokenizer_folder)["vocab_size"])
     size: int = read_tokenizer(tokenizer_folder).get_vocab_size()

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from plm_edge import schema
 from plm_edge.errors import InputError
 from plm_edge.model import checkpoint, run_state, shards
+from plm_edge.model.hf_config import CONFIG
 from plm_edge.model.plm import PlmModel
 from plm_edge.shape import PlmShape
 
@@ -28,7 +29,7 @@ def load(folder: Path) -> Start:
     known = run_state.checkpoints(folder)
     if known:
         return _from_run(known[-1])
-    if not (folder / checkpoint.CONFIG).exists():
+    if not (folder / CONFIG).exists():
         raise InputError(
             f"{folder}: neither a checkpoint nor a run that has one",
             hint="a Hugging Face folder, or the -o of plm-edge train run",

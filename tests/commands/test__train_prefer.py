@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+pytest.importorskip("torch", reason="needs the extra `torch`: make test WITH_TORCH=1")
+
 from plm_edge.cli import app
 from plm_edge.commands._train_prefer import read_pairs
 from plm_edge.convert.synth import SHAPES, write_checkpoint

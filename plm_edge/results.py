@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from plm_edge.errors import ConfigError
 from plm_edge.paths import read_error, state_dir, write_error
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,3 +74,26 @@ def read(path: Path) -> ResultsRead:
         else:
             skipped.append(f"{path}:{number}: not a JSON object, skipped")
     return ResultsRead(rows, skipped)
+
+
+def read_kind(
+    path: Path, kind: str, version: int, build: Callable[[dict[str, Any]], T]
+) -> tuple[tuple[T, ...], tuple[str, ...]]:
+    """What `build` makes of each row of a kind, and a line for each row that could not be read.
+
+    `build` gets the row without its kind and version, and raises `ConfigError`; rows of other
+    kinds are left alone.
+    """
+    found = read(path)
+    built, skipped = list[T](), list(found.skipped)
+    for row in found.rows:
+        if row.pop("kind", None) != kind:
+            continue
+        seen = row.pop("version", None)
+        try:
+            if seen != version:
+                raise ConfigError(f"{path}: row version {seen!r}, expected {version}")
+            built.append(build(row))
+        except ConfigError as error:
+            skipped.append(f"{error.message}; row skipped")
+    return tuple(built), tuple(skipped)

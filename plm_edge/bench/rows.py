@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from plm_edge import results, schema
 from plm_edge.bench.stats import Summary, summary
-from plm_edge.errors import ConfigError
 
 KIND = "bench"
 VERSION = 1
@@ -189,24 +188,11 @@ class RowsRead:
 
 def read(path: Path) -> RowsRead:
     """The benchmark rows of a results file; other kinds of rows are left alone."""
-    found = results.read(path)
-    rows: list[Row] = []
-    skipped = list(found.skipped)
-    for table in found.rows:
-        if table.get("kind") != KIND:
-            continue
-        try:
-            rows.append(_row(table, path))
-        except ConfigError as error:
-            skipped.append(f"{error.message}; row skipped")
-    return RowsRead(tuple(rows), tuple(skipped))
 
+    def build(table: dict[str, Any]) -> Row:
+        return schema.build(_without_none(table), Row, path)
 
-def _row(table: Mapping[str, Any], path: Path) -> Row:
-    if table.get("version") != VERSION:
-        raise ConfigError(f"{path}: row version {table.get('version')!r}, expected {VERSION}")
-    kept = {key: value for key, value in table.items() if key not in ("kind", "version")}
-    return schema.build(_without_none(kept), Row, path)
+    return RowsRead(*results.read_kind(path, KIND, VERSION, build))
 
 
 def _without_none(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge import __version__, results, schema
-from plm_edge.errors import ConfigError
 
 VERSION = 1
 
@@ -91,21 +90,6 @@ def write(path: Path, record: Record) -> None:
 
 def read(path: Path, kind: str) -> RecordsRead:
     """The results of this kind; rows of other kinds are left alone, broken ones told."""
-    found = results.read(path)
-    records: list[Record] = []
-    skipped = list(found.skipped)
-    for row in found.rows:
-        if row.get("kind") != kind:
-            continue
-        try:
-            records.append(_record(row, path))
-        except ConfigError as error:
-            skipped.append(f"{error.message}; row skipped")
-    return RecordsRead(tuple(records), tuple(skipped))
-
-
-def _record(row: dict[str, Any], path: Path) -> Record:
-    if row.get("version") != VERSION:
-        raise ConfigError(f"{path}: row version {row.get('version')!r}, expected {VERSION}")
-    kept = {key: value for key, value in row.items() if key not in ("kind", "version")}
-    return schema.build(kept, Record, path)
+    return RecordsRead(
+        *results.read_kind(path, kind, VERSION, lambda row: schema.build(row, Record, path))
+    )

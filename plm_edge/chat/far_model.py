@@ -21,6 +21,8 @@ from plm_edge.errors import InputError, PlmEdgeError
 from plm_edge.gguf_header import GgufHeader
 
 END = -1
+# Some token: the wire tells how many there were, not always which.
+UNKNOWN = -2
 # Token types of the GGUF specification.
 _UNKNOWN, _CONTROL = 2, 3
 _SECONDS = 30.0
@@ -210,33 +212,52 @@ class _Answer:
         self._counted = 0
 
     def next(self) -> tuple[int, bytes]:
-        while not self._ready:
-            event = self._model.next_event(self._stream)
-            if event is None or event.get("stop"):
-                return END, b""
-            self._take(event)
-            self._hold_back_end()
+        while not self._is_ready():
+            self._read()
         return self._ready.popleft()
+
+    def _is_ready(self) -> bool:
+        # A last token without text may be the one that ends the answer: the next event tells.
+        return bool(self._ready) and (len(self._ready) > 1 or self._is_telling(*self._ready[0]))
+
+    def _is_telling(self, token: int, raw: bytes) -> bool:
+        return bool(raw) or token == END
+
+    def _read(self) -> None:
+        event = self._model.next_event(self._stream)
+        if event is None:
+            self._ready.append((END, b""))
+        elif event.get("stop"):
+            self._finish(event)
+        else:
+            self._take(event)
 
     def _take(self, event: dict[str, Any]) -> None:
         """A character of several tokens comes as one event that names only the last of them."""
-        text, tokens = str(event.get("content", "")), list(event.get("tokens", []))
-        count = int(event.get("tokens_predicted", self._counted + len(tokens)))
-        if count - self._counted > len(tokens) and text:
-            tokens = self._model.tokenize(text, special=False)
-        self._counted = count
+        text, named = str(event.get("content", "")), list(event.get("tokens", []))
+        count = self._count(event, len(named))
+        tokens = named if count == len(named) else self._spelled(text, named, count)
         raw = text.encode("utf-8", "replace")
-        self._ready.extend((token, raw if not i else b"") for i, token in enumerate(tokens))
+        last = len(tokens) - 1
+        self._ready.extend((token, raw if i == last else b"") for i, token in enumerate(tokens))
 
-    def _hold_back_end(self) -> None:
-        """The token that ends the answer comes without text, right before the end: drop it."""
-        if self._ready and not self._ready[-1][1] and len(self._ready) == 1:
-            event = self._model.next_event(self._stream)
-            if event is None or event.get("stop"):
-                self._ready.clear()
-                self._ready.append((END, b""))
-            else:
-                self._take(event)
+    def _count(self, event: dict[str, Any], named: int) -> int:
+        before, self._counted = self._counted, event.get("tokens_predicted", self._counted + named)
+        return self._counted - before
+
+    def _spelled(self, text: str, named: list[int], count: int) -> list[int]:
+        """The tokens as our rules spell the text, unless the model spelled it otherwise."""
+        tokens = self._model.tokenize(text, special=False)
+        if len(tokens) == count:
+            return tokens
+        return [UNKNOWN] * (count - len(named)) + named
+
+    def _finish(self, event: dict[str, Any]) -> None:
+        """Tokens of a character that was never whole come with no event, but they were computed."""
+        self._ready.extend([(UNKNOWN, b"")] * self._count(event, 0))
+        if event.get("stop_type") == "eos" and self._ready:
+            self._ready.pop()  # the one that ends the answer is no part of it
+        self._ready.append((END, b""))
 
 
 def _refused(error: httpx2.HTTPStatusError) -> InputError:

@@ -51,8 +51,12 @@ class PromptBuilder:
         return Prompt(text, mark, tuple(self._tokens(text, mark)))
 
     def remember(self, prompt: Prompt, answer: str, tokens: Sequence[int]) -> None:
-        """Note which tokens the model used for `answer` after `prompt`."""
-        self._said_text = prompt.text + self._break_up(answer, prompt.mark)
+        """Note which tokens the model used for `answer` after `prompt`.
+
+        Where one of them is not known (negative), the text will be tokenized like any other.
+        """
+        is_known = min(tokens, default=0) >= 0
+        self._said_text = prompt.text + self._break_up(answer, prompt.mark) if is_known else ""
         self._said_tokens = [*prompt.tokens, *tokens]
 
     def _tokens(self, text: str, mark: str) -> list[int]:

@@ -83,10 +83,9 @@ def test_it_answers_as_the_same_model_here(
     here = Chat(load(path, 2048), sampling).ask(question, lambda text: None)
     there = Chat(far(path), sampling).ask(question, lambda text: None)
 
-    # The server sends whole characters only: bytes of a random model that never become one are
-    # missing at the end, and count as more tokens in between.
+    # The server sends whole characters only: an unfinished one at the very end never comes.
     assert here.text.startswith(there.text)
-    assert there.prompt_tokens == here.prompt_tokens
+    assert (there.prompt_tokens, there.answer_tokens) == (here.prompt_tokens, here.answer_tokens)
 
 
 @pytest.mark.engine
@@ -109,6 +108,32 @@ def test_a_character_of_several_tokens_arrives_whole(far: Far, tmp_path: Path) -
     chat = Chat(far(write_scripted(tmp_path / "m.gguf", script)), GREEDY)
 
     assert ask(chat, "x") == "Hi 😀 there"
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        pytest.param(("Hi ", b"\xf0", b"\x9f", " there"), id="broken"),
+        pytest.param(("Hi ", b"\xf0\x9f", "!", b"\xc3", b"\xe2"), id="broken, unfinished"),
+        pytest.param(("Hi ", b"\xe2\x82"), id="unfinished"),
+    ],
+)
+def test_a_broken_character_counts_as_the_tokens_it_is(
+    far: Far, load: Load, tmp_path: Path, pieces: tuple[str | bytes, ...]
+) -> None:
+    path = write_scripted(tmp_path / "m.gguf", Script(pieces))
+    here, there = Chat(load(path, 2048), GREEDY), Chat(far(path), GREEDY)
+
+    for question in ("one", "two"):
+        near, distant = (chat.ask(question, lambda text: None) for chat in (here, there))
+        assert (distant.answer_tokens, distant.finish) == (near.answer_tokens, "stop")
+        assert near.text.startswith(distant.text)
+    limited = replace(GREEDY, max_tokens=2)
+    near, distant = (
+        Chat(chat.model, limited).ask("x", lambda text: None) for chat in (here, there)
+    )
+    assert (distant.answer_tokens, distant.finish) == (near.answer_tokens, "length")
 
 
 @pytest.mark.engine

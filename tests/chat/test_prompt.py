@@ -123,6 +123,13 @@ def test_the_model_s_own_tokens_are_kept_for_the_next_turn() -> None:
     assert second.tokens[len(first.tokens) + 2] == CONTROLS["<|im_end|>"]
 
 
+def test_tokens_that_are_not_all_known_are_not_kept() -> None:
+    build = builder()
+    build.remember(build.build(user("hi")), "ok", [20_001, -2])
+    second = [*user("hi"), {"role": "assistant", "content": "ok"}, *user("more")]
+    assert build.build(second).tokens == builder().build(second).tokens
+
+
 def test_another_conversation_does_not_use_them() -> None:
     build = builder()
     build.remember(build.build(user("hi")), "ok", [20_001])

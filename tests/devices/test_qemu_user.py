@@ -66,9 +66,9 @@ def test_greedy_tokens_are_this_machines(
     name = f"{profile}-here"
     user.succeeds("device", "add", name, "--extends", profile, "--emulated")
 
-    # A broken character, which random weights often say, counts as several tokens over the wire.
+    # Random weights often say broken characters; what follows one at the very end does not come.
     there = answer(user, "--device", name)
-    assert len(there) > len(answer_here) / 2
+    assert len(there) >= len(answer_here) - 3
     assert answer_here.startswith(there)
 
 

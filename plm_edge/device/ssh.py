@@ -1,8 +1,8 @@
 """A device reached by ssh: one connection, shared by everything this process does there.
 
 Never asks: BatchMode, and a host key that is unknown or changed is refused. Files go by rsync
-where both sides have it, else through the connection itself, which can go on half way as well;
-scp could not.
+where both sides have it, else as scp sends them, by sftp, else through a shell there; each of
+these goes on where an earlier attempt stopped.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from posixpath import join
-from subprocess import DEVNULL, run
+from subprocess import DEVNULL, Popen, TimeoutExpired, run
 from typing import IO
 
 from plm_edge.console import Progress
-from plm_edge.device import wire_words
+from plm_edge.device import sftp, wire_words
 from plm_edge.device.process import Finished, close_pipes, open_wire
 from plm_edge.device.transport import Transport
 from plm_edge.errors import DeviceError, PlmEdgeError
@@ -35,6 +35,7 @@ _ALIVE_SECONDS, _ALIVE_COUNT = 10, 3
 _LINGER_SECONDS = 60
 _SOCKETS_PREFIX = "plm-edge-ssh-"
 _RSYNC_WIRE_STATUSES = (10, 12, 30, 35, 255)
+_SFTP_LOOK_SECONDS = 2.0
 _RSYNC_PROGRESS = re.compile(rb"\s*(\d+)\s+\d+%")
 
 
@@ -53,10 +54,16 @@ class SshAddress:
         """`user@host`, as ssh takes it."""
         return f"{self.user}@{self.host}" if self.user else self.host
 
+    @property
+    def bracketed(self) -> str:
+        """`user@host`, as rsync and sftp take it, which read a colon as the host's end."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.user}@{host}" if self.user else host
+
     def options(self) -> list[str]:
-        """The flags for every ssh to this address."""
+        """The flags for every ssh and sftp to this address."""
         words = ["-F", str(self.config_file)] if self.config_file else []
-        words += ["-p", str(self.port)] if self.port else []
+        words += ["-o", f"Port={self.port}"] if self.port else []  # sftp has another -p
         words += ["-i", str(self.identity_file)] if self.identity_file else []
         settings = {
             "BatchMode": "yes",
@@ -111,8 +118,9 @@ class SshTransport(Transport):
     def send(self, local: Path, remote: str, offset: int, progress: Progress) -> None:
         if self._has_rsync:
             self._rsync(local, remote, progress)
-        else:
-            super().send(local, remote, offset, progress)
+        elif not (self._has_sftp and self._sftp(local, remote, offset, progress)):
+            # What sftp calls "Failure" has a reason when a program there runs into it.
+            super().send(local, remote, self.size_bytes(remote) or 0, progress)
 
     def close(self) -> None:
         if self._sockets is not None:
@@ -177,12 +185,10 @@ class SshTransport(Transport):
         return self.run(["sh", "-c", "command -v rsync"], check=False).code == 0
 
     def _rsync(self, local: Path, remote: str, progress: Progress) -> None:
-        host = f"[{self._address.host}]" if ":" in self._address.host else self._address.host
-        user = f"{self._address.user}@" if self._address.user else ""
         words = ["rsync", "--inplace", "--protect-args", f"--timeout={_ALIVE_SECONDS * 6}"]
         words += ["--copy-links"]  # download caches are full of links; rsync would skip one
         words += ["--info=progress2", "--no-human-readable", "-e", shlex.join(self._ssh())]
-        words += ["--", str(local.absolute()), f"{user}{host}:{remote}"]
+        words += ["--", str(local.absolute()), f"{self._address.bracketed}:{remote}"]
         process = open_wire(words)
         try:
             assert process.stdout is not None
@@ -198,6 +204,56 @@ class SshTransport(Transport):
             raise self.wire_error(status, said)
         if status != 0:
             raise self.error_of(Finished(("rsync", remote), status, "", said))
+
+    # sftp
+
+    @cached_property
+    def _has_sftp(self) -> bool:
+        if shutil.which("sftp") is None:
+            return False
+        done = run(self._sftp_words(), check=False, stdin=DEVNULL, capture_output=True)
+        return done.returncode == 0
+
+    def _sftp_words(self) -> list[str]:
+        _, *flags = self._ssh()
+        return ["sftp", *flags, "-b", "-", "--", self._address.bracketed]
+
+    def _sftp(self, local: Path, remote: str, offset: int, progress: Progress) -> bool:
+        """Whether all of it has been sent; the far file then holds it."""
+        order = sftp.put(local, remote, offset)
+        if order is None:
+            return False
+        process = open_wire(self._sftp_words())
+        try:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            with suppress(BrokenPipeError):
+                process.stdin.write(order)
+                process.stdin.close()
+            self._watch_sftp(process, remote, local.stat().st_size, progress)
+            said = process.stderr.read().decode("utf-8", "replace")
+        finally:
+            process.terminate()
+            process.wait()
+            close_pipes(process)
+        if process.returncode == sftp.WIRE_STATUS:
+            raise self.wire_error(process.returncode, said)
+        return process.returncode == 0
+
+    def _watch_sftp(
+        self, process: Popen[bytes], remote: str, total: int, progress: Progress
+    ) -> None:
+        """Wait for its end; it tells nobody how far it is, but the far file's size does."""
+        while True:
+            try:
+                process.wait(_SFTP_LOOK_SECONDS)
+            except TimeoutExpired:
+                with suppress(PlmEdgeError):  # a broken wire also ends sftp, with a status
+                    progress(self.size_bytes(remote) or 0, total)
+                continue
+            if process.returncode == 0:
+                progress(total, total)
+            return
 
 
 def _report(stream: IO[bytes], total: int, progress: Progress) -> None:

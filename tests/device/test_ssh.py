@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 
 from plm_edge.device.push import Pusher
 from plm_edge.device.ssh import SshAddress, SshTransport
+from plm_edge.device.transport import Transport
 from plm_edge.errors import DeviceError, SpaceError
 from tests.device.processes import command_lines, is_running, wait_for
 from tests.device.sshd import Sshd, free_port
@@ -26,10 +28,15 @@ needs_rsync = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(params=[pytest.param(True, marks=needs_rsync, id="rsync"), False])
-def pushing(request: pytest.FixtureRequest, kitchen: SshTransport) -> SshTransport:
-    """A wire that pushes by rsync, and one to a device that has none."""
-    kitchen.__dict__["_has_rsync"] = request.param
+@pytest.fixture(params=[pytest.param("rsync", marks=needs_rsync), "sftp", "shell"])
+def pushing(
+    request: pytest.FixtureRequest, kitchen: SshTransport, monkeypatch: pytest.MonkeyPatch
+) -> SshTransport:
+    """A wire that pushes by rsync, one to a device that has none, one to a bare shell."""
+    monkeypatch.setattr("plm_edge.device.ssh._SFTP_LOOK_SECONDS", 0.01)
+    kitchen.__dict__["_has_rsync"] = request.param == "rsync"
+    if request.param == "shell":
+        kitchen.__dict__["_has_sftp"] = False
     return kitchen
 
 
@@ -93,6 +100,17 @@ def test_push_sends_once_and_pull_brings_it_back(
     assert pushing.push(model, far).sent_bytes == 0
 
 
+@pytest.fixture
+def slow_sftp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sftp at 10 MB/s: slow enough to be watched."""
+    script = tmp_path / "bin" / "sftp"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec {shutil.which("sftp")} -l 80000 "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("slow_sftp")
 def test_a_push_cut_half_way_goes_on(pushing: SshTransport, model: Path, sshd: Sshd) -> None:
     far = pushing.path(model.name)
 
@@ -110,6 +128,31 @@ def test_a_push_cut_half_way_goes_on(pushing: SshTransport, model: Path, sshd: S
 
     assert 0 < resumed.resumed_at < 20_000_000
     assert Path(far).read_bytes() == model.read_bytes()
+
+
+def test_a_device_without_rsync_gets_files_as_scp_sends_them(
+    kitchen: SshTransport, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kitchen.__dict__["_has_rsync"] = False
+    monkeypatch.setattr(Transport, "send", lambda *words: pytest.fail("sent through a shell"))
+
+    kitchen.push(model, kitchen.path(model.name))
+
+    assert Path(kitchen.path(model.name)).read_bytes() == model.read_bytes()
+
+
+def test_a_device_without_sftp_still_gets_files(
+    kitchen: SshTransport, model: Path, sshd: Sshd
+) -> None:
+    config = sshd.folder / "sshd_config"
+    config.write_text(config.read_text().replace("Subsystem sftp internal-sftp\n", ""))
+    os.kill(int((sshd.folder / "pid").read_text()), signal.SIGHUP)
+    kitchen.__dict__["_has_rsync"] = False
+    assert wait_for(sshd.is_listening)
+
+    kitchen.push(model, kitchen.path(model.name))
+
+    assert Path(kitchen.path(model.name)).read_bytes() == model.read_bytes()
 
 
 @pytest.fixture

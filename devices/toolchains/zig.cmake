@@ -1,6 +1,6 @@
 # zig as the compiler: one static musl binary for every kernel, Raspberry Pi OS and Android alike.
-# PLM_EDGE_TOOLS holds scripts that name the target and the CPU: cmake takes one program per tool,
-# and zig spells CPUs in its own way, so that no -march may follow.
+# PLM_EDGE_TOOLS holds scripts that name the target: cmake takes one program per tool. They turn
+# -march into zig's word for it; the files that it is not said to are plain ARMv8.0.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_TRY_COMPILE_PLATFORM_VARIABLES PLM_EDGE_TOOLS)

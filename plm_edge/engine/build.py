@@ -168,6 +168,7 @@ class _Build:
         self._place_ui()
         self._configure()
         self._compile()
+        cross.finish(self.plan.toolchain, self.slot)
         return self._install(started)
 
     def _place_ui(self) -> None:

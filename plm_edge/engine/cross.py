@@ -56,10 +56,9 @@ def plan(
 
 
 def _arch_flags(name: ToolchainName, device: Profile) -> tuple[str, ...]:
-    if name == "zig":  # its scripts say -mcpu, and it refuses -march
-        return ()
-    march = f"-DGGML_CPU_ARM_ARCH={device.cpu.march}"
-    if name == "gcc":
+    core = device.cpu.zig_cpu if name == "zig" else device.cpu.march
+    march = f"-DGGML_CPU_ARM_ARCH={core}"
+    if name in ("zig", "gcc"):
         return (march,)
     # 28 is Android 9, the oldest whose libc has what llama.cpp calls.
     return (march, "-DANDROID_ABI=arm64-v8a", "-DANDROID_PLATFORM=28", "-DANDROID_STL=c++_static")
@@ -122,12 +121,18 @@ def prepare(toolchain: Toolchain, slot: Path, notify: Notify) -> list[str]:
     if not toolchain.name.startswith("zig-"):
         return []
     tools = slot / "tools"
-    zig.write_tools(zig.ensure(zig.pin(), notify), toolchain.cpu[1], tools)
+    zig.write_tools(zig.ensure(zig.pin(), notify), tools)
     return [f"-DPLM_EDGE_TOOLS={tools}"]
 
 
+def finish(toolchain: Toolchain, slot: Path) -> None:
+    """Give back the disk that only compiling needed."""
+    if toolchain.name.startswith("zig-"):
+        zig.forget_objects(slot / "tools")
+
+
 def ccache_environment(toolchain: Toolchain) -> dict[str, str]:
-    """Has ccache look into the compiler's script, whose size and date do not tell the CPU."""
+    """Has ccache look into the compiler's script: a build folder's own, but the same in all."""
     return {"CCACHE_COMPILERCHECK": "content"} if is_cross(toolchain) else {}
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,15 @@ TARGET = "aarch64-linux-musl"
 CACHE_NAME = "zig-cache"
 # cmake wants a program for each job; zig is one program with sub-commands.
 _TOOLS = {"clang": "cc", "clang++": "c++", "ar": "ar", "ranlib": "ranlib"}
+_OBJECTS_NAME = "zig-objects"
+# Named by the script's own place: its text must be the same in every build folder.
+_OWN_CACHE = f'export ZIG_LOCAL_CACHE_DIR="${{0%/*}}/{_OBJECTS_NAME}"'
+# cmake says -march, as compilers usually have it; zig refuses that word.
+_CPU_WORDS = """for word do
+  shift
+  case $word in -march=*) word=-mcpu=${word#-march=} ;; esac
+  set -- "$@" "$word"
+done"""
 
 
 @dataclass(frozen=True)
@@ -100,18 +109,30 @@ def _install(wanted: Pin, folder: Path, notify: Notify) -> None:
         raise paths.write_error(folder, error) from error
 
 
-def write_tools(program: Path, cpu: str, folder: Path) -> None:
-    """Write the scripts that stand for C compiler, C++ compiler, ar and ranlib of that CPU."""
+def write_tools(program: Path, folder: Path) -> None:
+    """Write the scripts that stand for C compiler, C++ compiler, ar and ranlib.
+
+    They are the same for every CPU, which comes as `-march` to the files that depend on it: so
+    ccache gives the second engine all others from the first.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, command in _TOOLS.items():
-        is_compiler = command in ("cc", "c++")
-        words = [command, "-target", TARGET, f"-mcpu={cpu}"] if is_compiler else [command]
-        _write_script(folder / name, [str(program), *words])
+        _write_script(folder / name, program, command)
 
 
-def _write_script(path: Path, words: Sequence[str]) -> None:
-    # zig keeps its libc and libc++ per CPU there; beside the compiler, they go when it goes.
-    cache = shlex.quote(str(toolchains_dir() / CACHE_NAME))
-    lines = ["#!/bin/sh", f"export ZIG_GLOBAL_CACHE_DIR={cache} ZIG_LOCAL_CACHE_DIR={cache}"]
-    path.write_text("\n".join([*lines, f'exec {shlex.join(words)} "$@"', ""]), encoding="utf-8")
+def _write_script(path: Path, program: Path, command: str) -> None:
+    # zig keeps its libc and libc++ there; beside the compiler, they go when it goes.
+    shared = shlex.quote(str(toolchains_dir() / CACHE_NAME))
+    lines = ["#!/bin/sh", f"export ZIG_GLOBAL_CACHE_DIR={shared}", _OWN_CACHE]
+    call = f"exec {shlex.quote(str(program))} {command}"
+    if command in ("cc", "c++"):
+        lines += [_CPU_WORDS]
+        # Nobody debugs these programs, and the tables are six sevenths of an object file.
+        call += f" -target {TARGET} -g0"
+    path.write_text("\n".join([*lines, f'{call} "$@"', ""]), encoding="utf-8")
     path.chmod(0o755)
+
+
+def forget_objects(folder: Path) -> None:
+    """Drop zig's own copies of what it compiled through these scripts; the build has them."""
+    shutil.rmtree(folder / _OBJECTS_NAME, ignore_errors=True)

@@ -71,17 +71,44 @@ def test_a_wheel_without_zig_is_said(cache_dir: Path, monkeypatch: pytest.Monkey
 def test_the_scripts_pass_every_word_on(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "pip", FakePip())
     tools = cache_dir / "the tools"
-    zig.write_tools(zig.ensure(PIN), "cortex_a76-aes", tools)
-    words = ["-c", "a b.c", "-DX=$HOME"]
-    cache = str(cache_dir / "toolchains" / "zig-cache")
+    zig.write_tools(zig.ensure(PIN), tools)
+    words = ["-c", "a b.c", "-DX=$HOME", ""]
     for name, first in (
-        ("clang", ["cc", "-target", "aarch64-linux-musl", "-mcpu=cortex_a76-aes"]),
-        ("clang++", ["c++", "-target", "aarch64-linux-musl", "-mcpu=cortex_a76-aes"]),
+        ("clang", ["cc", "-target", "aarch64-linux-musl", "-g0"]),
+        ("clang++", ["c++", "-target", "aarch64-linux-musl", "-g0"]),
         ("ar", ["ar"]),
         ("ranlib", ["ranlib"]),
     ):
         done = subprocess.run([tools / name, *words], capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines() == [*first, *words, cache]
+        assert done.stdout.splitlines() == [*first, *words, str(tools / "zig-objects")]
+
+
+def test_the_cpu_is_said_in_zigs_word(cache_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "pip", FakePip())
+    zig.write_tools(zig.ensure(PIN), cache_dir / "tools")
+    command = [cache_dir / "tools" / "clang++", "-O3", "-march=cortex_a76-aes", "-c", "a b.c"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[4:8] == ["-O3", "-mcpu=cortex_a76-aes", "-c", "a b.c"]
+
+
+def test_every_build_folder_has_the_same_scripts(
+    cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their text is what ccache takes for the compiler."""
+    monkeypatch.setattr(source, "pip", FakePip())
+    folders = [cache_dir / "builds" / name / "tools" for name in ("one", "two")]
+    for folder in folders:
+        zig.write_tools(zig.ensure(PIN), folder)
+    texts = [{path.name: path.read_text() for path in folder.iterdir()} for folder in folders]
+    assert texts[0] == texts[1]
+
+
+def test_zigs_own_objects_are_given_back(tmp_path: Path) -> None:
+    (tmp_path / "zig-objects" / "o").mkdir(parents=True)
+    (tmp_path / "clang").touch()
+    for _ in range(2):
+        zig.forget_objects(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["clang"]
 
 
 def test_the_shipped_pin_is_whole() -> None:

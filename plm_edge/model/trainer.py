@@ -230,6 +230,7 @@ def _optimizer(model: Any, recipe: TrainRecipe) -> Any:
         lr=recipe.schedule.peak,
         betas=(settings.beta1, settings.beta2),
         eps=settings.epsilon,
+        fused=True,  # one pass over each weight; where a step is small, half of its time
     )
 
 

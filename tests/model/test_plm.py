@@ -1,7 +1,8 @@
-"""The torch model against itself (two ways to run) and against the float64 reference."""
+"""The torch model against itself (two ways to run), the float64 reference, and the engine."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,16 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra `torch`: make test WITH_TORCH=1")
 torch.set_num_threads(1)  # threads only wait for each other on tensors this small
 
+from plm_edge.convert.pipeline import convert  # noqa: E402
+from plm_edge.convert.synth import write_checkpoint  # noqa: E402
+from plm_edge.engine.cache import Engine  # noqa: E402
 from plm_edge.model import checkpoint, plm  # noqa: E402
 from plm_edge.model.reference import Reference  # noqa: E402
 from plm_edge.shape import PlmShape  # noqa: E402
+from tests.parity.engine_process import EngineProcess  # noqa: E402
+from tests.parity.tolerance import BOUNDS, assert_close  # noqa: E402
+
+SHIPPED = Path(__file__).parents[2] / "models" / "plm-nano"
 
 TINY = PlmShape(64, 3, 4, 32, 16, 8, 24, 128, 96, 256, 10000.0, 1e-6)
 SHAPES = [TINY, replace(TINY, qk_nope_head_dim=8, v_head_dim=40, num_attention_heads=3)]
@@ -54,6 +62,54 @@ def test_the_model_agrees_with_the_float64_reference(shape: PlmShape, tmp_path: 
     got = model(tokens)[0].detach().numpy()
     # float32 against float64 over 3 layers: rounding only.
     np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.fixture(scope="module")
+def driver(engine: Engine) -> Iterator[EngineProcess]:
+    """A process on the patched engine that hands out logits."""
+    process = EngineProcess(engine.library_environment())
+    yield process
+    process.close()
+
+
+def both_ways(model: plm.PlmModel, tokens: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The torch model's logits (tokens, vocab): whole sequence, and token by token on latents."""
+    ids, cache = torch.tensor([tokens]), plm.LatentCache()
+    one_by_one = [model.decode(token, cache) for token in ids.split(1, dim=1)]
+    return model(ids)[0].detach().numpy(), torch.cat(one_by_one, dim=1)[0].numpy()
+
+
+def assert_same_as_engine(
+    driver: EngineProcess, model: plm.PlmModel, tokens: list[int], file: Path
+) -> None:
+    """Torch's two ways against the engine's two, all in float32: rounding only, in both."""
+    for steps in ([["decode", [0, tokens]]], [["pieces", 0, tokens, 1]]):
+        theirs = driver.run(file, steps, cache="f32")
+        for ours in both_ways(model, tokens):
+            assert_close(ours.astype(np.float64), theirs, BOUNDS["f32"])  # 7.3e-7 / 1.7e-6 measured
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("layout", ["stock", "edge"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_model_agrees_with_the_engine(
+    driver: EngineProcess, shape: PlmShape, layout: str, tmp_path: Path
+) -> None:
+    shape, file = replace(shape, vocab_size=512), tmp_path / "model.gguf"
+    model = model_of(shape)
+    write_checkpoint(tmp_path / "other", shape)  # for its tokenizer
+    checkpoint.save(model, tmp_path / "saved")
+    checkpoint.copy_tokenizer(tmp_path / "other", tmp_path / "saved")
+    convert(tmp_path / "saved", file, layout=layout, type_name="f32")
+    assert_same_as_engine(driver, model, tokens_of(shape, 60)[0].tolist(), file)
+
+
+@pytest.mark.engine
+def test_the_shipped_model_agrees_with_the_engine(driver: EngineProcess, tmp_path: Path) -> None:
+    model, file = checkpoint.load(SHIPPED).float(), tmp_path / "nano.gguf"
+    convert(SHIPPED, file, layout="edge", type_name="f32")
+    tokens = torch.randint(0, 4000, (90,), generator=torch.Generator().manual_seed(3))
+    assert_same_as_engine(driver, model, tokens.tolist(), file)
 
 
 @pytest.mark.parametrize("length", [1, plm.QUERY_BLOCK, plm.QUERY_BLOCK * 2 + 5])

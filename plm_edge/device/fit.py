@@ -13,6 +13,7 @@ from plm_edge.errors import DeviceError, PlmEdgeError
 from plm_edge.shell import quote
 
 _ARM64 = ("aarch64", "arm64")
+_CORE = re.compile(r"(?:Cortex|Neoverse)-\w+")
 # Features a compiler makes use of by itself when it builds for the machine it runs on.
 _VECTOR = re.compile(r"avx|fma|f16c|bmi|sse|amx|gfni|asimd|sve|i8mm|bf16|atomics")
 
@@ -59,7 +60,7 @@ def fitting(facts: Facts, kind: str) -> list[str]:
 
     `kind` is the wire in use: among equals, profiles with the same one come first.
     """
-    found: list[tuple[bool, int, bool, str]] = []
+    found: list[tuple[bool, bool, int, bool, str]] = []
     for resource in resources.list_all("devices"):
         try:
             candidate = profiles.load(resource)
@@ -67,9 +68,10 @@ def fitting(facts: Facts, kind: str) -> list[str]:
             continue  # a broken file of the user's own; `device validate` tells
         wanted = candidate.cpu.features
         if resource.origin == "shipped" and wanted and facts.features.issuperset(wanted):
-            is_named = _is_of(candidate, facts)
+            is_named, same_cores = _is_of(candidate, facts), _has_its_cores(candidate, facts)
             same_wire = candidate.transport.kind == kind
-            found.append((not is_named, -len(wanted), not same_wire, resource.name))
+            rank = (not is_named, not same_cores, -len(wanted), not same_wire, resource.name)
+            found.append(rank)
     return [name for *_, name in sorted(found)]
 
 
@@ -78,6 +80,12 @@ def _is_of(candidate: Profile, facts: Facts) -> bool:
     if facts.is_emulated:
         return candidate.cpu.qemu_cpu is not None and facts.model.endswith(candidate.cpu.qemu_cpu)
     return candidate.description.lower() in facts.model.lower()
+
+
+def _has_its_cores(candidate: Profile, facts: Facts) -> bool:
+    """Whether the profile's kinds of cores are the device's: boards may not tell their name."""
+    kinds = set(_CORE.findall(candidate.cpu.name))
+    return bool(kinds) and kinds == set(facts.cores)
 
 
 def _better(name: str, profile: Profile, facts: Facts) -> str:

@@ -40,6 +40,20 @@ def test_the_right_profile_for_an_emulated_cpu_is_named() -> None:
     assert "--extends rpi4" in str(caught.value.hint)
 
 
+def test_a_board_without_a_name_is_known_by_its_cores() -> None:
+    """Such as a virtual machine; a Zero 2 W would run the same build, but is another board."""
+    nameless = {"model": "linux,dummy-virt", "platform": "linux,dummy-virt "}
+    facts = read(recorded.pi_4(**nameless))
+
+    with pytest.raises(DeviceError) as caught:
+        require_fit("attic", profiles.find("rpi5"), facts)
+
+    assert "--extends rpi4 " in str(caught.value.hint)
+    assert fitting(read(recorded.pi_5(**nameless)), "ssh")[0] == "rpi5"
+    a53 = recorded.PI_4_CPUINFO.replace("0xd08", "0xd03")
+    assert fitting(read(recorded.pi_4(**nameless, cpuinfo=a53)), "ssh")[0] == "rpi-zero-2w"
+
+
 def test_a_phone_without_dotprod_gets_the_plain_build() -> None:
     facts = read(recorded.phone(cpuinfo=recorded.SNAPDRAGON_845_CPUINFO))
 

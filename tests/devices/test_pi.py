@@ -156,7 +156,7 @@ def test_a_build_for_the_a76_is_refused_by_an_a72(model: Path, tmp_path: Path) -
         assert "asimddp" in said
         assert "Cortex-A72" in said
         assert "SIGILL" in said
-        assert re.search("--extends rpi(4|-zero-2w) ", said)
+        assert "--extends rpi4 " in said
         assert old.ssh("ls .cache/plm-edge").returncode != 0
 
         user.succeeds("deploy", str(model), "--device", "kitchen", "--force")

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from plm_edge import results
+from plm_edge.paths import require_space, write_error
 
 FILE = "metrics.jsonl"
+# TensorBoard writes in a thread of its own, whose errors come late and with a trace.
+LEAST_ROOM_BYTES = 10_000_000
 # `step` is the axis; these are no curves.
 NOT_CURVES = frozenset({"step", "phase"})
 
@@ -50,8 +53,12 @@ def open_metrics(run: Path, step: int, *, is_writer: bool) -> Iterator[Metrics |
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(run / "tensorboard"), purge_step=step) as board:
-        yield Metrics(run, board)
+    require_space(run / "tensorboard", LEAST_ROOM_BYTES)
+    try:
+        with SummaryWriter(str(run / "tensorboard"), purge_step=step) as board:
+            yield Metrics(run, board)
+    except OSError as error:  # its thread's: all other writers here name their file themselves
+        raise write_error(run / "tensorboard", error) from error
 
 
 def curve(run: Path, key: str) -> dict[int, float]:

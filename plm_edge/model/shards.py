@@ -65,14 +65,14 @@ def write(
     pieces = list(streams)
     ids = np.fromiter((i for part, _ in pieces for i in part), dtype=kind)
     with atomic_path(folder / f"{name}.bin") as temporary:
-        ids.tofile(temporary)
+        temporary.write_bytes(ids.tobytes())
     if any(counts is not None for _, counts in pieces):
         mask = np.fromiter((c for _, counts in pieces for c in counts or ()), dtype=np.uint8)
         with atomic_path(folder / f"{name}.mask") as temporary:
-            mask.tofile(temporary)
+            temporary.write_bytes(mask.tobytes())
         starts = np.cumsum([0, *(len(part) for part, _ in pieces[:-1])], dtype=np.uint32)
         with atomic_path(folder / f"{name}.starts") as temporary:
-            starts.tofile(temporary)
+            temporary.write_bytes(starts.tobytes())
     return int(ids.size)
 
 

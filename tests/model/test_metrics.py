@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from plm_edge import results
+from plm_edge.errors import PlmEdgeError
 from plm_edge.model import metrics
 
 ROWS = [
@@ -46,6 +47,21 @@ def test_tensorboard_reads_the_same_numbers(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in board.Scalars("loss")] == [(0, 3.0), (1, 2.5)]
     assert board.Scalars("zero_fractions/1")[0].value == 0.75
     assert set(board.Tags()["scalars"]) == {"loss", "zero_fractions/0", "zero_fractions/1"}
+
+
+def test_a_disk_that_is_full_for_the_curves_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra `torch`: make test WITH_TORCH=1")
+    from torch.utils.tensorboard import SummaryWriter
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
+    with pytest.raises(PlmEdgeError, match=r"tensorboard: the disk is full"):
+        write(tmp_path, ROWS)
+    assert metrics.curve(tmp_path, "loss") == {0: 3.0}
 
 
 def test_without_tensorboard_there_are_lines_only(

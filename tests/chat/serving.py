@@ -36,7 +36,7 @@ class Running:
 
     def busy_slots(self) -> int:
         """How many conversations are being computed."""
-        with urlopen(f"{self.root}/slots", timeout=10) as reply:
+        with urlopen(f"{self.root}/slots", timeout=60) as reply:
             return sum(slot["is_processing"] for slot in json.load(reply))
 
 
@@ -82,7 +82,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_for(condition: object, seconds: float = 20) -> bool:
+def wait_for(condition: object, seconds: float = 60) -> bool:
     """Whether `condition()` becomes true in time."""
     assert callable(condition)
     end = time.monotonic() + seconds

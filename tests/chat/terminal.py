@@ -40,7 +40,7 @@ class Terminal:
         self._raw = b""
         self._seen = 0
 
-    def expect(self, text: str, seconds: float = 40) -> str:
+    def expect(self, text: str, seconds: float = 120) -> str:
         """Wait until `text` shows after what was expected before; returns what led up to it."""
         end = time.monotonic() + seconds
         while True:
@@ -64,12 +64,13 @@ class Terminal:
         """Everything shown so far, without colours and cursor movements."""
         return _ESCAPES.sub("", self._raw.decode("utf-8", "replace")).replace("\r", "")
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """The exit status, once the program has ended by itself."""
         end = time.monotonic() + seconds
-        while self._read(min(0.2, end - time.monotonic())):
-            pass
-        return self.process.wait(max(0.1, end - time.monotonic()))
+        # What it still says must be taken from it: the terminal holds little.
+        while self.process.poll() is None and time.monotonic() < end:
+            self._read(0.1)
+        return self.process.wait(0.1)
 
     def _read(self, seconds: float) -> bool:
         if seconds <= 0 or not select.select([self._own], [], [], seconds)[0]:

@@ -177,7 +177,7 @@ def test_stopping_keeps_what_was_said_and_frees_the_server(far: Far, endless: Pa
     assert reply.text.startswith(" tick tock")
     started_at = time.monotonic()
     assert chat.ask("more", pieces.append, lambda: len(pieces) >= 8).finish == "interrupted"
-    assert time.monotonic() - started_at < 20
+    assert time.monotonic() - started_at < 60  # 100,000 tokens would take minutes
 
 
 @pytest.mark.engine

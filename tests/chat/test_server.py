@@ -28,7 +28,7 @@ HELLO = [{"role": "user", "content": "hello"}]
 
 
 def client_of(running: Running, key: str = "none") -> openai.OpenAI:
-    return openai.OpenAI(base_url=running.base_url, api_key=key, max_retries=0, timeout=60)
+    return openai.OpenAI(base_url=running.base_url, api_key=key, max_retries=0, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_two_clients_at_once(shared: Running) -> None:
             said = ""
             while len(said) < 20:
                 said += text_of(next(pieces))
-            meet.wait(30)  # neither goes on before the other has begun to get its answer
+            meet.wait(120)  # neither goes on before the other has begun to get its answer
             return said
 
     from threading import Barrier
@@ -129,7 +129,7 @@ def test_bad_json_is_an_error_and_the_server_goes_on(
     shared: Running, client: openai.OpenAI, body: bytes
 ) -> None:
     address = urlsplit(shared.base_url)
-    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
+    connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
     connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
     reply = connection.getresponse()
     assert reply.status in (400, 500)
@@ -178,7 +178,7 @@ def test_a_signal_ends_both_even_while_answering(
         with client_of(running) as client, stream(client, 40_000) as answer:
             next(iter(answer))
             running.process.send_signal(number)
-            assert running.process.wait(20) == 0
+            assert running.process.wait(60) == 0
         assert not is_alive(pid)
 
 
@@ -200,7 +200,7 @@ def test_a_server_that_ends_by_itself_is_an_error(
 ) -> None:
     with serving(scripted, with_engine, "--no-ui") as running:
         os.kill(running.server_pid(), signal.SIGKILL)
-        assert running.process.wait(20) == 1
+        assert running.process.wait(60) == 1
 
 
 @pytest.mark.engine
@@ -208,7 +208,7 @@ def test_web_pages_of_others_may_not_talk_to_a_local_server(shared: Running) -> 
     address = urlsplit(shared.base_url)
     allowed = {}
     for origin in ("http://evil.example", "http://localhost:3000"):
-        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=20)
+        connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
         connection.request("GET", "/v1/models", headers={"Origin": origin})
         allowed[origin] = connection.getresponse().headers.get("Access-Control-Allow-Origin")
         connection.close()
@@ -312,7 +312,7 @@ def test_a_tool_that_fails_shows_its_last_lines(tmp_path: Path) -> None:
     words = ["/bin/sh", "-c", "echo something went wrong; exit 3"]
     log = tmp_path / "logs/s.log"
     with server.Server(words, dict(os.environ), OPTIONS, log) as failing:
-        failing.process.wait(20)
+        failing.process.wait(60)
         with pytest.raises(ToolError, match=r"status 3:\nsomething went wrong\nfull log: .*s\.log"):
             failing.wait_until_ready(lambda: False)
 

@@ -74,7 +74,7 @@ def test_a_template_that_never_ends_is_ended(monkeypatch: pytest.MonkeyPatch) ->
     loops = "{% for a in range(99999) %}" * 3 + "{% endfor %}" * 3
     with pytest.raises(InputError, match=r"no end after 0\.2 s"):
         render(loops)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60  # to its end it would take years
     assert signal.getsignal(signal.SIGALRM) is before
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,10 @@ def command_lines() -> list[str]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            raw = (folder / "cmdline").read_bytes()
         except OSError:  # it ended in between
             continue
+        found.append(raw.replace(b"\0", b" ").decode("utf-8", "replace"))
     return found
 
 
@@ -23,7 +25,12 @@ def is_running(*start: str) -> bool:
     return any(line.startswith(" ".join(start)) for line in command_lines())
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def odd_seconds(number: int) -> str:
+    """A duration for `sleep` that nobody else on this machine sleeps for."""
+    return f"{number}.{os.getpid()}"
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:
     """Whether `condition()` becomes true in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

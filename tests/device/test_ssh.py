@@ -19,7 +19,7 @@ from plm_edge.device.push import Pusher
 from plm_edge.device.ssh import SshAddress, SshTransport
 from plm_edge.device.transport import Transport
 from plm_edge.errors import DeviceError, SpaceError
-from tests.device.processes import command_lines, is_running, wait_for
+from tests.device.processes import command_lines, is_running, odd_seconds, wait_for
 from tests.device.sshd import Sshd, free_port
 from tests.device.test_transport import AWKWARD
 
@@ -186,14 +186,14 @@ def test_a_disk_that_fills_up_meanwhile_is_told(
 
 
 def test_a_cut_wire_leaves_nothing_running_there(kitchen: SshTransport, sshd: Sshd) -> None:
-    with kitchen.start(["sleep", "81.5"]) as running:
-        assert wait_for(lambda: is_running("sleep", "81.5"))
+    with kitchen.start(["sleep", odd_seconds(81)]) as running:
+        assert wait_for(lambda: is_running("sleep", odd_seconds(81)))
 
         sshd.drop_connections()
 
         with pytest.raises(DeviceError, match="kitchen: the connection broke"):
-            running.wait(20)
-    assert wait_for(lambda: not is_running("sleep", "81.5"))
+            running.wait(60)
+    assert wait_for(lambda: not is_running("sleep", odd_seconds(81)))
 
 
 def test_a_program_killed_there_is_taken_for_out_of_memory(kitchen: SshTransport) -> None:
@@ -207,16 +207,16 @@ def test_a_caller_that_is_killed_leaves_nothing_running(address: SshAddress) -> 
         "from plm_edge.device.ssh import SshAddress, SshTransport\n"
         "address = SshAddress('127.0.0.1', sys.argv[1], int(sys.argv[2]), "
         "config_file=Path(sys.argv[3]))\n"
-        "SshTransport('kitchen', address, '/tmp').run(['sleep', '82.5'])\n"
+        f"SshTransport('kitchen', address, '/tmp').run(['sleep', '{odd_seconds(82)}'])\n"
     )
     words = [str(address.user), str(address.port), str(address.config_file)]
     caller = subprocess.Popen([sys.executable, "-c", code, *words])
-    assert wait_for(lambda: is_running("sleep", "82.5"))
+    assert wait_for(lambda: is_running("sleep", odd_seconds(82)))
 
     caller.kill()
     caller.wait()
 
-    assert wait_for(lambda: not is_running("sleep", "82.5"))
+    assert wait_for(lambda: not is_running("sleep", odd_seconds(82)))
 
 
 def test_a_port_there_is_a_port_here(kitchen: SshTransport, tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_lines_and_beats_can_cross_at_once(kitchen: SshTransport) -> None:
         target=lambda: kitchen.run(["seq", "20000"], on_line=seen.append), daemon=True
     )
     thread.start()
-    thread.join(30)
+    thread.join(120)
 
     assert seen == [str(number) for number in range(1, 20001)]
     assert not any("seq 20000" in line for line in command_lines())

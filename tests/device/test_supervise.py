@@ -9,7 +9,7 @@ import time
 import pytest
 
 from plm_edge.device import supervise
-from tests.device.processes import is_running, wait_for
+from tests.device.processes import is_running, odd_seconds, wait_for
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox", "mksh") if shutil.which(shell)]
 
@@ -26,14 +26,14 @@ def test_every_shell_tells_the_status(shell: str) -> None:
         _shell(shell, line), stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     with process:
-        assert process.wait(20) == 5
+        assert process.wait(60) == 5
         assert process.stderr is not None
         assert supervise.split_status(process.stderr.read()) == ("", 5)
 
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_every_shell_ends_the_program_when_stdin_ends(shell: str) -> None:
-    seconds = f"7{SHELLS.index(shell)}.25"
+    seconds = odd_seconds(70 + SHELLS.index(shell))
     line = supervise.watched_line(["sleep", seconds])
     process = subprocess.Popen(_shell(shell, line), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     assert wait_for(lambda: is_running("sleep", seconds))
@@ -45,12 +45,13 @@ def test_every_shell_ends_the_program_when_stdin_ends(shell: str) -> None:
     assert process.stderr is not None
     assert b"plm-edge-status:143" in process.stderr.read()
     process.stderr.close()
-    process.wait(10)
+    process.wait(60)
 
 
 def test_a_silent_line_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
-    line = supervise.watched_line(["sleep", "75.25"])
-    short = line.replace(f"-t {supervise.SILENCE_SECONDS}", "-t 1")
+    seconds = odd_seconds(75)
+    line = supervise.watched_line(["sleep", seconds])
+    short = line.replace(f"-t {supervise.SILENCE_SECONDS}", "-t 3")
     assert short != line
     process = subprocess.Popen(
         ["bash", "-c", short], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -59,13 +60,13 @@ def test_a_silent_line_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None
     for _ in range(8):
         process.stdin.write(supervise.BEAT)
         process.stdin.flush()
-        time.sleep(0.25)
-    assert is_running("sleep", "75.25")
+        time.sleep(0.5)
+    assert is_running("sleep", seconds)
 
-    assert wait_for(lambda: not is_running("sleep", "75.25"), 10)
+    assert wait_for(lambda: not is_running("sleep", seconds))
 
     process.stdin.close()
-    process.wait(10)
+    process.wait(60)
 
 
 def test_a_broken_line_has_no_status() -> None:

@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from plm_edge.device.local import LocalTransport
 from plm_edge.errors import DeviceError, InputError, ToolError
-from tests.device.processes import is_running, wait_for
+from tests.device.processes import command_lines, is_running, odd_seconds, wait_for
 
 AWKWARD = ["a b", "$(touch pwned)", "`id`", "'q'", '"dq"', "*", "\\", "; exit 9", "ä\n2", "-n", ""]
 
@@ -45,7 +44,7 @@ def test_lines_come_while_the_program_runs(here: LocalTransport, tmp_path: Path)
         seen.append(line)
         flag.touch()
 
-    here.run(["sh", "-c", script, "sh", str(flag)], on_line=on_line, timeout=20)
+    here.run(["sh", "-c", script, "sh", str(flag)], on_line=on_line, timeout=60)
 
     assert seen == ["one", "two"]
 
@@ -62,61 +61,64 @@ def test_a_failing_program_names_the_device_and_its_last_words(here: LocalTransp
 
 
 def test_a_program_that_takes_too_long_is_ended(here: LocalTransport) -> None:
-    with pytest.raises(DeviceError, match=r"sleep 60.5: no end after 0.2 s"):
-        here.run(["sleep", "60.5"], timeout=0.2)
+    with pytest.raises(DeviceError, match=r"sleep 60\.\d+: no end after 0.2 s"):
+        here.run(["sleep", odd_seconds(60)], timeout=0.2)
 
-    assert not is_running("sleep", "60.5")
+    assert not is_running("sleep", odd_seconds(60))
 
 
 def test_a_program_that_ignores_term_is_killed(here: LocalTransport) -> None:
     script = "trap '' TERM; echo up; while :; do sleep 0.1; done"
-    with here.start(["sh", "-c", script, "stubborn-61"]) as running:
+    name = f"stubborn-{odd_seconds(61)}"
+    with here.start(["sh", "-c", script, name]) as running:
         assert next(running.lines()) == "up"
+        assert any(name in line for line in command_lines())
 
-    assert wait_for(lambda: not is_running("sh", "-c", "trap"))
+    assert wait_for(lambda: not any(name in line for line in command_lines()))
 
 
 def test_leaving_the_block_ends_the_program(here: LocalTransport) -> None:
-    with here.start(["sleep", "62.5"]) as running:
-        assert wait_for(lambda: is_running("sleep", "62.5"))
+    with here.start(["sleep", odd_seconds(62)]) as running:
+        assert wait_for(lambda: is_running("sleep", odd_seconds(62)))
         assert running.is_running()
 
-    assert not is_running("sleep", "62.5")
+    assert not is_running("sleep", odd_seconds(62))
 
 
 def test_a_killed_caller_leaves_nothing_running(tmp_path: Path) -> None:
     code = (
         "from plm_edge.device.local import LocalTransport\n"
-        "LocalTransport('here').run(['sleep', '63.5'])\n"
+        f"LocalTransport('here').run(['sleep', '{odd_seconds(63)}'])\n"
     )
     caller = subprocess.Popen([sys.executable, "-c", code])
-    assert wait_for(lambda: is_running("sleep", "63.5"))
+    assert wait_for(lambda: is_running("sleep", odd_seconds(63)))
 
     caller.kill()
     caller.wait()
 
-    assert wait_for(lambda: not is_running("sleep", "63.5"))
+    assert wait_for(lambda: not is_running("sleep", odd_seconds(63)))
 
 
 def test_ctrl_c_ends_the_program_there(tmp_path: Path) -> None:
     code = (
         "from plm_edge.device.local import LocalTransport\n"
-        "LocalTransport('here').run(['sleep', '64.5'])\n"
+        f"LocalTransport('here').run(['sleep', '{odd_seconds(64)}'])\n"
     )
     caller = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    assert wait_for(lambda: is_running("sleep", "64.5"))
+    assert wait_for(lambda: is_running("sleep", odd_seconds(64)))
 
     caller.send_signal(signal.SIGINT)
 
-    assert caller.wait(20) == -signal.SIGINT
-    assert not is_running("sleep", "64.5")
+    assert caller.wait(60) == -signal.SIGINT
+    assert not is_running("sleep", odd_seconds(64))
 
 
 def test_a_quick_program_leaves_no_watcher(here: LocalTransport) -> None:
-    started = time.monotonic()
-    here.run(["true"])
+    name = f"quick-{odd_seconds(65)}"
 
-    assert time.monotonic() - started < 5
+    here.run(["true", name])
+
+    assert wait_for(lambda: not any(name in line for line in command_lines()), 10)
 
 
 def test_nothing_there_is_false_or_none(here: LocalTransport, tmp_path: Path) -> None:

@@ -30,9 +30,9 @@ def test_a_second_holder_waits_and_is_told(tmp_path: Path) -> None:
         assert is_locked(path)
         thread = threading.Thread(target=second)
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         order.append("first")
-    thread.join(10)
+    thread.join(60)
     assert order == ["waits", "first", "second"]
     assert not is_locked(path)
 
@@ -43,7 +43,7 @@ def test_a_child_that_inherited_the_lock_keeps_it(tmp_path: Path) -> None:
     with locked(path, lambda: None) as handle:
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(handle,))
     assert is_locked(path)
-    child.communicate(b"\n", timeout=10)
+    child.communicate(b"\n", timeout=60)
     assert not is_locked(path)
 
 

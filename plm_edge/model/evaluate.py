@@ -27,6 +27,8 @@ from plm_edge.model.plm import PlmModel
 from plm_edge.model.recipe import Sampling
 
 RESAMPLES = 2000
+# Tokens; the documented answers beside it are not cut either.
+LONGEST_ANSWER = 128
 Z95 = 1.959964
 
 
@@ -124,7 +126,7 @@ def _spread(pairs: list[Pair], most: int) -> list[Pair]:
 def _answers(
     model: PlmModel, encoder: Encoder, kind: str, asked: list[Pair], known: list[Pair]
 ) -> TaskScore:
-    greedy, generator = Sampling(most=64, temperature=0), torch.Generator()
+    greedy, generator = Sampling(LONGEST_ANSWER, temperature=0), torch.Generator()
     common = Counter(pair.answer for pair in known).most_common(1)[0][0]
     words = [Counter(pair.question.lower().split()) for pair in known]
     rows: list[tuple[float, float, float]] = []

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from plm_edge import console, paths
@@ -26,18 +27,32 @@ from plm_edge.quantize import plan as planning
 from plm_edge.quantize.candidates import Candidate
 from plm_edge.quantize.ggml import Ggml
 from plm_edge.quantize.imatrix import Imatrix
-from plm_edge.quantize.recipe import Recipe, layer_of
+from plm_edge.quantize.recipe import Recipe, Rule, layer_of
 from plm_edge.quantize.rounding import Weights
 from plm_edge.quantize.search import Space
 from plm_edge.quantize.sensitivity import Journal, Pair
 
-CONTEXT = 256
-# Above this a file of 8 bits stands in for the whole one while matrices are probed: its products
-# run several times as fast, and its own error is small beside that of 4 bits.
+# Above this matrices are replaced in memory, and not in files that are loaded one by one; and a
+# file of 8 bits stands in for the whole one: its products run several times as fast, and its own
+# error is small beside that of 4 bits.
 _LARGE_BYTES = 1 << 29
-_WINDOWS, _WINDOWS_LARGE = 8, 2
+_BASE = "base.q8_0.gguf"
+# Importance needs more text than divergence, and for each window only one pass.
+_IMPORTANCE_WINDOWS = 4
 _SCALES: dict[str, luc.Scale] = {"luc": "min-max", "luc-robust": "robust"}
 METHODS = ("search", *_SCALES)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much text is read: windows of so many tokens, from all over the text."""
+
+    context: int
+    windows: int
+
+
+# A probe of PLM-1.8B reads 256 tokens in 2 s of one core, and there are 225 of them.
+_SMALL, _LARGE = Extent(256, 8), Extent(128, 2)
 
 
 @dataclass(frozen=True)
@@ -66,6 +81,7 @@ class Searcher:
     engine: Engine
     read: Text
     windows: Windows
+    importance_windows: Windows
     candidates: tuple[Candidate, ...]
 
     @cached_property
@@ -76,7 +92,10 @@ class Searcher:
             "model": _record.sha256(request.source.path),
             "tokens": self.windows.sha256,
             "engine": self.engine.manifest.key,
-            "importance": _record.sha256(request.importance) if request.importance else None,
+            "importance": _record.sha256(request.importance)
+            if request.importance
+            else self.importance_windows.sha256,
+            "measured": "in memory" if request.is_large else "as files",
         }
         name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
         return paths.cache_dir() / "search" / name
@@ -93,9 +112,11 @@ class Searcher:
             return self.request.importance
         path = self.folder / "importance.gguf"
         if not path.exists():
-            source = self.request.source
-            seen = _imatrix.run(source, self.engine.lib_dir, self.windows, self.options)
-            imatrix.write(path, _imatrix.gathered(source, seen, self.read, self.windows))
+            source, windows = self.request.source, self.importance_windows
+            where = self.engine.lib_dir
+            _imatrix.collect_kept(
+                _imatrix.Reading(source, where, self.read, windows, self.options), path
+            )
         return path
 
     @cached_property
@@ -117,10 +138,11 @@ class Searcher:
 
     def space(self, importance: Path) -> Space:
         """Measure what is not measured yet; the file will name `importance`."""
+        fixed = self.fixed_bytes(importance)  # reads importance, before another model is loaded
         measured = self._measured()
         shares = self.shares()
         costs = sensitivity.costs(self.candidates, measured, lambda pair: shares[pair])
-        return Space(self.candidates, costs, self.fixed_bytes(importance))
+        return Space(self.candidates, costs, fixed)
 
     def proxy_rank_correlation(self) -> float | None:
         """How well single probes would have ranked the formats; None if that is not known."""
@@ -139,31 +161,57 @@ class Searcher:
         done = journal.read()
         if all(pair in done for pair in wanted):
             return done
+        self._make_room()
         with (
             Perturbed(
                 self.probed(), self.engine.lib_dir, self.options, self.windows, store.DEFAULT_TOP
             ) as model,
             console.step_progress(f"measuring {len(wanted)} replacements") as progress,
         ):
-            return sensitivity.measure(wanted, self._measure_on(model), journal, progress)
+            found = sensitivity.measure(wanted, self._measure_on(model), journal, progress)
+        (self.folder / _BASE).unlink(missing_ok=True)  # nothing will be measured again
+        return found
+
+    def _make_room(self) -> None:
+        """A folder without the files of searches that were killed."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob("one.*.gguf"):
+            if not Path("/proc", left.name.split(".")[1]).exists():
+                left.unlink(missing_ok=True)
 
     def _measure_on(self, model: Perturbed) -> Callable[[str, str], float]:
-        def divergence(name: str, kind: str) -> float:
-            stored_as = model.header.tensor(name).type
-            raw = self.weights.rounded(self.request.source.tensor(name), kind, stored_as)
-            with model.replaced({name: raw}):
-                return model.divergence()
+        return partial(self._in_memory if self.request.is_large else self._as_file, model)
 
-        return divergence
+    def _in_memory(self, model: Perturbed, name: str, kind: str) -> float:
+        """What the rounding costs; what the engine does to the inputs is that of the base."""
+        stored_as = model.header.tensor(name).type
+        raw = self.weights.rounded(self.request.source.tensor(name), kind, stored_as)
+        with model.replaced({name: raw}):
+            return model.divergence()
+
+    def _as_file(self, model: Perturbed, name: str, kind: str) -> float:
+        """What the format costs, inputs in 8 bits included where its products take them so."""
+        source, path = self.request.source, self.folder / f"one.{os.getpid()}.gguf"
+        if kind == source.tensor(name).type:
+            return 0.0
+        rules = (Rule((name,), kind, "measured"), Rule(("*",), source.tensor(name).type, "whole"))
+        plan = planning.make(source, Recipe("", "q8_0", rules))
+        job = quantizer.Request(source, path, self.options.threads, False, self.importance_path)
+        try:
+            quantizer.run(job, plan.base_name, plan.tensors, self.engine, path, lambda line: None)
+            return model.divergence_of(read_header(path))
+        finally:
+            path.unlink(missing_ok=True)
 
     def probed(self) -> GgufHeader:
         """The file that is loaded for measuring: the source, or 8 bits of a large one."""
         source = self.request.source
         if not self.request.is_large:
             return source
-        path = self.folder / "base.q8_0.gguf"
+        path = self.folder / _BASE
         plan = planning.make(source, Recipe("", "q8_0"))
         if not path.exists():
+            _forget_bases()
             job = quantizer.Request(source, path, self.request.threads)
             with console.byte_progress("making the 8-bit file to measure on") as progress:
                 quantizer.apply(job, plan, self.engine, progress)
@@ -200,6 +248,13 @@ class Searcher:
                 shutil.copyfile(self.importance_path, part)
 
 
+def _forget_bases() -> None:
+    """Remove what killed searches left: large, and soon made again."""
+    folder = paths.cache_dir() / "search"
+    for left in (*folder.glob(f"*/{_BASE}"), *folder.glob(f"*/.{_BASE}*.part")):
+        left.unlink(missing_ok=True)
+
+
 def prepare(request: Request, engine: Engine) -> Searcher:
     """A searcher, its inputs checked."""
     if request.importance is not None:
@@ -207,10 +262,14 @@ def prepare(request: Request, engine: Engine) -> Searcher:
         imatrix.require_fit(found, request.importance, request.source)
     candidates = finding.find(request.source, request.types)
     read = text.read(request.text)
-    limit = request.windows or (_WINDOWS_LARGE if request.is_large else _WINDOWS)
+    extent = _LARGE if request.is_large else _SMALL
+    count = request.windows or extent.windows
     with Vocabulary(request.source, engine.lib_dir) as vocabulary:
-        windows = text.windows(read, vocabulary, CONTEXT, limit)
-    return Searcher(request, engine, read, windows, candidates)
+        windows, more = (
+            text.spread(read, vocabulary, extent.context, number)
+            for number in (count, count * _IMPORTANCE_WINDOWS)
+        )
+    return Searcher(request, engine, read, windows, more, candidates)
 
 
 def choose(searcher: Searcher, space: Space, budget: int, method: str) -> Mapping[str, str]:

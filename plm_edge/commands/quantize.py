@@ -33,7 +33,7 @@ def quantize(
     imatrix: Annotated[Path | None, typer.Option(help="Importance matrix to round with.")] = None,
     types: Annotated[str, typer.Option(help="Formats to search among; a list.")] = "",
     windows: Annotated[
-        int | None, typer.Option(min=2, help="Windows of 256 tokens to measure a search on.")
+        int | None, typer.Option(min=2, help="Windows of text to measure a search on.")
     ] = None,
     measure: Annotated[
         str, typer.Option(help="all formats, probe (one of each matrix), or auto: by size.")

@@ -73,6 +73,10 @@ class Collector:
         if self.failure is not None:
             raise self.failure
 
+    def clear(self) -> None:
+        """Forget what was seen."""
+        self.columns, self.neurons = {}, {}
+
     def _seer(self, node: Tensor) -> Callable[[Tensor], None] | None:
         op = self.op_name(node.op)
         if op == "MUL_MAT":

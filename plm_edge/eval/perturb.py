@@ -49,19 +49,24 @@ class Addresses:
 
 
 class Perturbed:
-    """A loaded model, its own distributions over a text, and how far replacements move them."""
+    """A loaded model, its own distributions over a text, and how far changes move them.
+
+    A change is a tensor replaced in memory, or another file of the same model.
+    """
 
     def __init__(
         self, header: GgufHeader, lib_dir: Path, options: Options, windows: Windows, top: int
     ) -> None:
         self.header = header
+        self._lib_dir = lib_dir
+        self._options = options
         self._windows = windows
         self._addresses = Addresses(frozenset(tensor.name for tensor in header.tensors))
         unmapped = Options(options.context, options.threads, options.cache_type, is_mapped=False)
         self._model = EvalModel(header, lib_dir, unmapped, self._addresses)
         try:
             kept = min(top, self._model.vocabulary_size)
-            self._base = [pack(softmax, came, kept) for softmax, came in self._run()]
+            self._base = [pack(softmax, came, kept) for softmax, came in self._run(self._model)]
         except BaseException:
             self.close()
             raise
@@ -69,9 +74,17 @@ class Perturbed:
 
     def divergence(self) -> float:
         """How far the model now is from what it was when loaded: KL in nats a token."""
+        return self._divergence(self._model)
+
+    def divergence_of(self, header: GgufHeader) -> float:
+        """How far another file is from the model as it was loaded."""
+        with EvalModel(header, self._lib_dir, self._options) as other:
+            return self._divergence(other)
+
+    def _divergence(self, model: EvalModel) -> float:
         found = [
             score(softmax, came, rows).divergence
-            for (softmax, came), rows in zip(self._run(), self._base, strict=True)
+            for (softmax, came), rows in zip(self._run(model), self._base, strict=True)
         ]
         return float(np.concatenate(found).mean())
 
@@ -101,10 +114,10 @@ class Perturbed:
             for address in sorted(self._addresses.found[name])
         ]
 
-    def _run(self) -> Iterator[tuple[Softmax, NDArray[Any]]]:
+    def _run(self, model: EvalModel) -> Iterator[tuple[Softmax, NDArray[Any]]]:
         first = min(_UNJUDGED, self._windows.first)
         for window in self._windows.tokens:
-            for position, logits in self._model.logits(window, first):
+            for position, logits in model.logits(window, first):
                 came = np.asarray(window[position + 1 : position + 1 + len(logits)], np.int64)
                 yield Softmax(logits), came
 

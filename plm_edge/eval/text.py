@@ -98,5 +98,13 @@ def windows(text: Text, tokenizer: Tokenizer, context: int, limit: int | None = 
     return Windows(tuple(_opened(window, tokenizer.opening_token) for window in cut), context)
 
 
+def spread(text: Text, tokenizer: Tokenizer, context: int, count: int) -> Windows:
+    """`count` windows evenly from the whole of a text, or all where there are fewer."""
+    every = windows(text, tokenizer, context).tokens
+    last = len(every) - 1
+    places = [last * i // (count - 1) for i in range(count)] if count <= last else range(last + 1)
+    return Windows(tuple(every[place] for place in places), context)
+
+
 def _opened(window: Sequence[int], opening: int | None) -> tuple[int, ...]:
     return tuple(window) if opening is None else (opening, *window[1:])

@@ -11,10 +11,10 @@ from plm_edge.quantize import plan as planning
 from plm_edge.quantize.recipe import BASE_NAMES, Recipe
 from plm_edge.quantize.tensor_types import TYPES
 
-# From 2.6 to 8.5 bits, each with a kernel on every CPU. q4_0, q4_K, q6_K and q8_0 have the engine's
+# From 2.6 to 16 bits, each with a kernel on every CPU. q4_0, q4_K, q6_K and q8_0 have the engine's
 # own fast ones. The five-value types of 32 are left out: Q5_0 and Q5_1 lose to Q5_K at their size,
-# Q4_1 to Q4_K.
-DEFAULT_TYPES = ("q2_K", "q3_K", "q4_0", "q4_K", "q5_K", "q6_K", "q8_0")
+# Q4_1 to Q4_K. F16 is for the few matrices that do not bear what is fed to them in 8 bits.
+DEFAULT_TYPES = ("q2_K", "q3_K", "q4_0", "q4_K", "q5_K", "q6_K", "q8_0", "f16")
 # A matrix whose rows are too short for blocks of 256 may take these besides.
 NARROW_TYPES = ("q4_0", "q5_0", "q8_0")
 # Every row length of PLM is whole blocks of it: all matrices can be measured in it.
@@ -56,16 +56,18 @@ def _require_plain(header: GgufHeader, tensor: GgufTensor) -> None:
 
 def _require_known(types: Sequence[str]) -> None:
     for name in types:
-        if name not in BASE_NAMES or not TYPES[name].is_quantized:
-            known = ", ".join(name for name in BASE_NAMES if TYPES[name].is_quantized)
+        if name not in BASE_NAMES or name == "f32":
+            known = ", ".join(name for name in BASE_NAMES if name != "f32")
             raise InputError(f"type {name!r}: expected one of {known}")
+    if not any(TYPES[name].is_quantized for name in types):
+        raise InputError(f"types {', '.join(types)}: expected one of fewer than 16 bits among them")
 
 
 def _fitting(header: GgufHeader, tensor: GgufTensor, types: Sequence[str]) -> tuple[str, ...]:
     fits = [name for name in types if TYPES[name].fits(tensor.shape)]
     if len(fits) < len(types):
         fits += [name for name in NARROW_TYPES if TYPES[name].fits(tensor.shape)]
-    if not fits:
+    if not any(TYPES[name].is_quantized for name in fits):
         raise InputError(
             f"{header.path}: rows of {tensor.name} are {tensor.shape[-1]} values, no whole blocks"
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,16 @@ def merge(first: Imatrix, second: Imatrix, path: Path) -> Imatrix:
     )
     columns = _merged(first.columns, second.columns, path)
     return Imatrix(origin, columns, _merged(first.neurons, second.neurons, path))
+
+
+def summed(parts: Sequence[Imatrix], path: Path) -> Imatrix:
+    """One matrix from those of single windows of one text; `path` names them in errors."""
+    whole = parts[0]
+    for part in parts[1:]:
+        origin = replace(whole.origin, windows=whole.origin.windows + part.origin.windows)
+        columns = _merged(whole.columns, part.columns, path)
+        whole = Imatrix(origin, columns, _merged(whole.neurons, part.neurons, path))
+    return whole
 
 
 def _merged(mine: Mapping[str, Entry], theirs: Mapping[str, Entry], path: Path) -> dict[str, Entry]:

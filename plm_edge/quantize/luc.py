@@ -66,7 +66,8 @@ def types(
     """
     layers = sorted(errors)
     raised = dict(zip(layers, upgraded([errors[one] for one in layers], scale), strict=True))
-    ladder = sorted({kind for one in candidates for kind in one.types}, key=_bits, reverse=True)
+    every = {kind for one in candidates for kind in one.types if TYPES[kind].is_quantized}
+    ladder = sorted(every, key=_bits, reverse=True)
     for low in ladder:
         for high in (kind for kind in ladder if _bits(kind) > _bits(low)):
             chosen = {

@@ -16,6 +16,7 @@ from plm_edge.quantize.knapsack import Option
 from plm_edge.quantize.plan import role
 from plm_edge.quantize.recipe import Recipe, Rule, layer_of
 from plm_edge.quantize.sensitivity import Pair
+from plm_edge.quantize.tensor_types import TYPES
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,12 @@ def recipe(space: Space, types: Mapping[str, str], description: str) -> Recipe:
 
 
 def _heaviest(space: Space, types: Mapping[str, str]) -> str:
+    """The main type; a quantized one wherever there is one, since only those take rules."""
     sizes: dict[str, int] = {}
     for one in space.candidates:
         kind = types[one.tensor.name]
         sizes[kind] = sizes.get(kind, 0) + one.size_bytes(kind)
-    return max(sizes, key=lambda kind: (sizes[kind], kind))
+    return max(sizes, key=lambda kind: (TYPES[kind].is_quantized, sizes[kind], kind))
 
 
 def _layers_by_role(candidates: Sequence[Candidate]) -> dict[str, tuple[int, ...]]:

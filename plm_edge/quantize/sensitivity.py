@@ -108,14 +108,15 @@ def proxy_rank_correlation(
 ) -> float | None:
     """Spearman's correlation of what one probe per matrix foretells with what was measured.
 
-    Over all formats but the probe's own; None unless everything was measured.
+    Over all formats but the probe's and the matrix's own; None unless everything was measured.
     """
     probes = {
         (one.tensor.name, probe_type(one)): measured[one.tensor.name, probe_type(one)]
         for one in candidates
     }
     foretold = costs(candidates, probes, share)
-    pairs_ = [pair for pair in foretold if pair not in probes]
+    own = {(one.tensor.name, one.tensor.type) for one in candidates}
+    pairs_ = [pair for pair in foretold if pair not in probes and pair not in own]
     if len(pairs_) < 2 or any(pair not in measured for pair in pairs_):
         return None
     left, right = (_ranks([side[pair] for pair in pairs_]) for side in (foretold, measured))

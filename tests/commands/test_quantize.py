@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,10 @@ from plm_edge.cli import app
 from plm_edge.commands import _search
 from plm_edge.engine import build
 from plm_edge.engine.cache import Engine
+from plm_edge.eval.collect import Collector
+from plm_edge.eval.model import EvalModel
 from plm_edge.eval.perturb import Perturbed
-from plm_edge.gguf_header import read_header
+from plm_edge.gguf_header import GgufHeader, read_header
 from tests.eval import small
 from tests.quantize.tiny import write_model
 
@@ -132,31 +137,123 @@ def test_a_search_writes_a_file_its_recipe_and_what_runs_it_again(
     assert again.read_bytes() == target.read_bytes()
 
 
+# What a search does, killed when it begins one of these steps for the so-and-so-manieth time.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from plm_edge import results
+from plm_edge.bench import machine
+from plm_edge.cli import app
+from plm_edge.commands import _search
+from plm_edge.engine import build, cache
+from plm_edge.quantize import imatrix, quantizer
+
+folder, (step, left), is_large, *words = Path(sys.argv[1]), sys.argv[2].split(), *sys.argv[3:]
+build.current = lambda *_: cache.load(folder)
+machine.usable_cores = lambda *_: 1
+if is_large == "large":
+    _search._LARGE_BYTES = 1
+owner, name = {"importance": (imatrix, "write"), "measurement": (results, "append"),
+               "file": (quantizer, "run")}[step]
+real, left = getattr(owner, name), int(left)
+
+def until_killed(*args, **named):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*args, **named)
+
+setattr(owner, name, until_killed)
+app(["quantize", *words])
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "is_large", "windows", "measured"),
+    [
+        ("importance 3", False, 3, 15),
+        ("importance 3", True, 6, 15),
+        ("measurement 4", False, 0, 12),
+        ("measurement 4", True, 0, 12),
+        ("file 1", True, 0, 15),  # while the 8-bit file is made
+        ("file 16", False, 0, 0),  # while the result is written: 15 matrices are measured before
+    ],
+)
 def test_a_killed_search_goes_on_where_it_was(
+    small_f16: tuple[Path, Path],
+    tmp_path: Path,
+    use_engine: None,
+    engine: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    is_large: bool,
+    windows: int,
+    measured: int,
+) -> None:
+    source, text = small_f16
+    words = ["--bpw", "5", "--text", str(text), "--windows", "2", "--measure", "probe"]
+    target = tmp_path / "out.gguf"
+    size = "large" if is_large else "small"
+    head = [sys.executable, "-c", KILLED, str(engine.folder), step, size]
+    dead = subprocess.run([*head, str(source), "-o", str(target), *words], capture_output=True)
+    assert dead.returncode == -signal.SIGKILL, dead.stderr
+    assert not target.exists()
+
+    if is_large:
+        monkeypatch.setattr(_search, "_LARGE_BYTES", 1)
+    read, divergences = _counted(monkeypatch)
+    done = run(source, "-o", target, *words)
+    assert done.exit_code == 0, done.stderr
+    assert (len(read), len(divergences)) == (windows, measured)
+    monkeypatch.setenv("PLM_EDGE_CACHE", str(tmp_path / "another cache"))
+    assert run(source, "-o", tmp_path / "whole.gguf", *words).exit_code == 0
+    assert target.read_bytes()[-1000:] == (tmp_path / "whole.gguf").read_bytes()[-1000:]
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> tuple[list[object], list[object]]:
+    """Windows read for importance, and divergences measured, from now on."""
+    read: list[object] = []
+    divergences: list[object] = []
+    clear, divergence = Collector.clear, Perturbed._divergence
+
+    def counted_clear(self: Collector) -> None:
+        read.append(self)
+        clear(self)
+
+    def counted_divergence(self: Perturbed, model: EvalModel) -> float:
+        divergences.append(model)
+        return divergence(self, model)
+
+    monkeypatch.setattr(Collector, "clear", counted_clear)
+    monkeypatch.setattr(Perturbed, "_divergence", counted_divergence)
+    return read, divergences
+
+
+def test_a_search_with_importance_of_ones_own(
+    small_f16: tuple[Path, Path], tmp_path: Path, use_engine: None
+) -> None:
+    source, text = small_f16
+    words = ["imatrix", source, "--text", text, "-o", tmp_path / "i.gguf", "--ctx", "64"]
+    assert CliRunner().invoke(app, [str(word) for word in words]).exit_code == 0
+    words = ["--bpw", "5", "--text", text, "--windows", "2", "--measure", "probe", "--json"]
+    done = run(source, "-o", tmp_path / "o.gguf", *words, "--imatrix", tmp_path / "i.gguf")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["imatrix"] == str(tmp_path / "i.gguf")
+
+
+def test_another_size_is_found_without_measuring(
     small_f16: tuple[Path, Path],
     tmp_path: Path,
     use_engine: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source, text = small_f16
-    words = ("--bpw", "5", "--text", text, "--windows", "2", "--measure", "probe")
-    real, calls = Perturbed.divergence, []
-
-    def until_killed(self: Perturbed) -> float:
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(self)
-
-    monkeypatch.setattr(Perturbed, "divergence", until_killed)
-    assert run(source, "-o", tmp_path / "out.gguf", *words).exit_code == 130
-    assert not (tmp_path / "out.gguf").exists() and not (tmp_path / "out.toml").exists()
-    assert run(source, "-o", tmp_path / "out.gguf", *words).exit_code == 0
-    matrices = 2 * 7 + 1
-    assert len(calls) == matrices + 1  # the one that was killed is measured again, no other
-    calls.clear()
-    assert run(source, "-o", tmp_path / "other.gguf", *words[2:], "--bpw", "4").exit_code == 0
-    assert calls == []
+    words = ("--text", text, "--windows", "2", "--measure", "probe")
+    assert run(source, "-o", tmp_path / "out.gguf", *words, "--bpw", "5").exit_code == 0
+    read, divergences = _counted(monkeypatch)
+    assert run(source, "-o", tmp_path / "other.gguf", *words, "--bpw", "4").exit_code == 0
+    assert read == divergences == []
 
 
 def test_a_large_file_is_measured_on_its_8_bit_version(
@@ -170,9 +267,22 @@ def test_a_large_file_is_measured_on_its_8_bit_version(
     plain = json.loads(run(source, "-o", tmp_path / "a.gguf", *words).stdout)
     monkeypatch.setattr(_search, "_LARGE_BYTES", 1)
     monkeypatch.setenv("PLM_EDGE_CACHE", str(tmp_path / "cache"))
+    left = tmp_path / "cache" / "search" / "another" / ".base.q8_0.gguf.x1.part"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"what a killed search left")
+    probed, bases = _search.Searcher.probed, []
+
+    def noted(self: _search.Searcher) -> GgufHeader:
+        header = probed(self)
+        bases.append(header.by_name["blk.0.ffn_up.weight"].type)
+        return header
+
+    monkeypatch.setattr(_search.Searcher, "probed", noted)
     large = json.loads(run(source, "-o", tmp_path / "b.gguf", *words).stdout)
-    assert large["foretold_divergence"] == pytest.approx(plain["foretold_divergence"], rel=0.3)
-    assert len(list((tmp_path / "cache").rglob("base.q8_0.gguf"))) == 1
+    assert large["foretold_divergence"] == pytest.approx(plain["foretold_divergence"], rel=0.4)
+    assert bases == ["q8_0"]
+    # Nothing large stays: not this search's file, not what a killed one had left.
+    assert not list((tmp_path / "cache").rglob("*base.q8_0*"))
 
 
 @pytest.mark.parametrize("method", ["luc", "luc-robust"])

@@ -53,6 +53,8 @@ def test_the_divergence_is_that_of_a_file(
     session = Session(engine.lib_dir, engine.manifest.key, read, OPTIONS, 3)
     rows = session.reference(Model(read_header(small_f32), "base"), windows)
     outcome = session.measure(Model(read_header(changed), "changed"), windows, rows)
+    with Perturbed(read_header(small_f32), engine.lib_dir, OPTIONS, windows, 257) as model:
+        assert model.divergence_of(read_header(changed)) == pytest.approx(found, rel=1e-5)
     assert found > 1e-4
     assert found == pytest.approx(np.mean(outcome.divergence), rel=0.35)  # other positions judged
 

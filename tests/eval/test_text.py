@@ -36,6 +36,13 @@ def test_a_rest_shorter_than_a_context_is_left_out(tmp_path: Path) -> None:
     assert len(text.windows(read, Letters(), 8, limit=2).tokens) == 2
 
 
+def test_windows_may_be_spread_over_the_whole_text(tmp_path: Path) -> None:
+    read = text.read(write(tmp_path, b"".join(bytes([65 + i]) * 8 for i in range(9))))
+    for count, first in ((2, "AI"), (3, "AEI"), (4, "ACFI"), (9, "ABCDEFGHI"), (99, "ABCDEFGHI")):
+        found = text.spread(read, Letters(), 8, count).tokens
+        assert "".join(chr(window[0]) for window in found) == first
+
+
 def test_windows_begin_as_the_vocabulary_wants(tmp_path: Path) -> None:
     read = text.read(write(tmp_path, b"abcdefgh" * 2))
     cut = text.windows(read, Letters(opening_token=1), 8)

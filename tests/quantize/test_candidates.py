@@ -18,9 +18,9 @@ from tests.quantize.tiny import SHAPE, write_model
 def test_narrow_rows_get_formats_of_32(tmp_path: Path) -> None:
     header = read_header(write_model(tmp_path / "m.gguf"))
     found = {one.tensor.name: one.types for one in finding.find(header)}
-    wide = ("q2_K", "q3_K", "q4_0", "q4_K", "q5_K", "q6_K", "q8_0")
+    wide = ("q2_K", "q3_K", "q4_0", "q4_K", "q5_K", "q6_K", "q8_0", "f16")
     assert found["blk.0.ffn_up.weight"] == wide
-    assert found["blk.0.attn_k_b.weight"] == ("q4_0", "q5_0", "q8_0")
+    assert found["blk.0.attn_k_b.weight"] == ("q4_0", "q5_0", "q8_0", "f16")
     assert len(found) == 3 * 7 + 1 and "output_norm.weight" not in found
 
 
@@ -34,9 +34,11 @@ def test_the_rest_and_the_matrices_make_the_whole_file(tmp_path: Path, kind: str
 
 def test_formats_that_are_none_are_refused(tmp_path: Path) -> None:
     header = read_header(write_model(tmp_path / "m.gguf"))
-    for name in ("f16", "q9", "f32"):
-        with pytest.raises(InputError, match=f"type '{name}': expected one of q8_0"):
+    for name in ("q9", "f32"):
+        with pytest.raises(InputError, match=f"type '{name}': expected one of f16, bf16, q8_0"):
             finding.find(header, [name])
+    with pytest.raises(InputError, match="types f16: expected one of fewer than 16 bits"):
+        finding.find(header, ["f16"])
 
 
 def test_rows_that_fit_nothing_are_named(tmp_path: Path) -> None:

@@ -49,6 +49,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert back.columns[name].count == 100
 
 
+def test_single_windows_add_up_to_the_whole(tmp_path: Path) -> None:
+    header = read_header(write_model(tmp_path / "m.gguf"))
+    parts = [made(header, seed=seed) for seed in (1, 2, 3)]
+    whole = imatrix.summed(parts, tmp_path / "i.gguf")
+    assert whole.origin == replace(parts[0].origin, windows=9)
+    for name, entry in whole.columns.items():
+        sums = sum(part.columns[name].sums for part in parts)
+        assert np.allclose(entry.sums, sums) and entry.count == 300
+    assert whole.neurons.keys() == parts[0].neurons.keys()
+
+
 @pytest.mark.parametrize("layout", ["edge", "stock"])
 def test_the_quantizer_takes_it_and_the_size_is_foretold(
     tmp_path: Path, engine: Engine, layout: str

@@ -58,6 +58,16 @@ def test_the_recipe_makes_a_file_of_the_chosen_types_and_size(
     assert not any(entry.falls_back for entry in plan.tensors)
 
 
+def test_all_the_room_there_is_makes_a_whole_file(header: GgufHeader) -> None:
+    one = space(header)
+    plain = planning.make(header, recipes.find("f16"))
+    choice = search.choose(one, plain.file_bytes)
+    assert set(choice.types.values()) == {"f16"} and choice.file_bytes == plain.file_bytes
+    assert search.recipe(one, choice.types, "whole") == recipes.Recipe("whole", "f16")
+    least = search.choose(one, plain.file_bytes - 1)
+    assert search.recipe(one, least.types, "mixed").type != "f16"
+
+
 def test_more_bytes_never_cost_more(header: GgufHeader) -> None:
     one = space(header)
     least = one.smallest_bytes()

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import tarfile
 import urllib.request
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from tests.devices import page
 from tests.devices.machine import free_port
 from tests.devices.phone import VirtualPhone
-from tests.devices.pi import VirtualPi
+from tests.devices.pi import HOST, VirtualPi
 from tests.devices.user import ROOT, User, eventually
 
 ALL = ("add", "probe", "doctor", "convert", "quantize", "build", "deploy", "bench", "chat")
@@ -28,13 +29,53 @@ def test_both_pages_tell_the_whole_way() -> None:
         assert [word for word in (*ALL, "serve", "bundle", "remove") if word not in words] == []
 
 
+class Device(Protocol):
+    """A device past plm-edge: a shell there, and a hand that carries a file to it."""
+
+    def shell(self, command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command there."""
+
+    def carry(self, path: Path) -> str:
+        """Bring a file there by hand; the folder it is in then."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """The Pi, by its own ssh and scp."""
+
+    pi: VirtualPi
+
+    def shell(self, command: str) -> subprocess.CompletedProcess[str]:
+        return self.pi.ssh(command)
+
+    def carry(self, path: Path) -> str:
+        words = [str(self.pi.bin_dir / "scp"), "-q", str(path), f"{HOST}:"]
+        subprocess.run(words, check=True)
+        return "/home/pi"
+
+
+@dataclass(frozen=True)
+class Phone:
+    """The phone, by adb."""
+
+    phone: VirtualPhone
+
+    def shell(self, command: str) -> subprocess.CompletedProcess[str]:
+        return self.phone.server.adb("shell", command, seconds=240)
+
+    def carry(self, path: Path) -> str:
+        done = self.phone.server.adb("push", str(path), "/data/local/tmp/", seconds=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return "/data/local/tmp"
+
+
 @pytest.mark.slow
 @pytest.mark.device
 @pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("a76_engine")
 def test_raspberry_pi(pi: VirtualPi, tmp_path: Path) -> None:
     user = User(tmp_path, {"PATH": f"{pi.bin_dir}:{os.environ['PATH']}"})
-    _follow(user, "raspberry-pi", lambda: _is_serving(pi.ssh("cat /proc/[0-9]*/cmdline").stdout))
+    _follow(user, "raspberry-pi", Board(pi))
 
 
 @pytest.mark.slow
@@ -42,19 +83,10 @@ def test_raspberry_pi(pi: VirtualPi, tmp_path: Path) -> None:
 @pytest.mark.timeout(1500)
 @pytest.mark.usefixtures("a76_engine")
 def test_android(phone: VirtualPhone, tmp_path: Path) -> None:
-    user = User(tmp_path, phone.server.environment)
-
-    def is_serving() -> bool:
-        return _is_serving(phone.server.adb("shell", "cat /proc/[0-9]*/cmdline").stdout)
-
-    _follow(user, "android", is_serving)
+    _follow(User(tmp_path, phone.server.environment), "android", Phone(phone))
 
 
-def _is_serving(command_lines: str) -> bool:
-    return "llama-server" in command_lines
-
-
-def _follow(user: User, name: str, is_serving: Callable[[], bool]) -> None:
+def _follow(user: User, name: str, device: Device) -> None:
     (user.folder / "models").symlink_to(ROOT / "models")
     for words in page.commands(page.path_of(name)):
         verb = next(word for word in words if word not in ("device", "engine"))
@@ -63,7 +95,28 @@ def _follow(user: User, name: str, is_serving: Callable[[], bool]) -> None:
         else:
             printed = user.succeeds(*words, stdin="What is a stack?\n", seconds=600)
             _CHECKS.get(verb, _nothing_more)(user, printed)
-        assert not is_serving(), f"after {words}"
+        if verb == "bundle":
+            _start_bundle(user, device)
+        command_lines = device.shell("cat /proc/[0-9]*/cmdline").stdout
+        assert "llama-server" not in command_lines, f"after {words}"
+
+
+def _start_bundle(user: User, device: Device) -> None:
+    """What the page says in words: carried over, unpacked, started there."""
+    (archive,) = user.folder.glob("*.tar.gz")
+    there = device.carry(archive)
+    folder = archive.name.removesuffix(".tar.gz")
+    unpacked = device.shell(
+        f"cd {there} && tar xf {archive.name} && cd {folder} && sh run.sh check"
+    )
+    assert unpacked.returncode == 0, unpacked.stdout + unpacked.stderr
+    told = device.shell(
+        f"cd {there}/{folder} && CTX=256 THREADS=1 sh run.sh chat --temp 0 -n 8 -st -p 'Hello?' "
+        "</dev/null"
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "Hello?" in told.stdout
+    device.shell(f"rm -r {there}/{folder} {there}/{archive.name}")
 
 
 def _nothing_more(user: User, printed: str) -> None:

@@ -15,10 +15,13 @@ from plm_edge.device.profile import Power, PowerFormat, Profile, ThermalFormat
 
 _BEGIN, _END = "plm-edge-look", "plm-edge-looked"
 # $1 seconds between looks, $2 CPUs in use, $3 temperature, $4 throttling, $5 power, then the
-# program. One write per look, lest the program's own lines fall into it. No look takes a second.
+# program; $c is its process. One write per look, lest the program's own lines fall into it. No look
+# takes a second.
 _LOOK = f"""
 look() {{
   echo {_BEGIN}
+  sed "s/^/uptime /" /proc/uptime
+  sed "s/^/stat /" /proc/$c/stat
   grep -E "VmHWM|RssAnon|RssFile" /proc/$c/status
   for s in /proc/$c/task/*/status; do grep Cpus_allowed_list $s; done
   for k in $cpus; do
@@ -34,7 +37,7 @@ look() {{
 }} 2>/dev/null
 i=$1 cpus=$2 t=$3 w=$4 p=$5; shift 5
 """
-_ONCE = f'c=self; {_LOOK} text=$(look); echo "$text"'
+_ONCE = f'c=$1; shift; {_LOOK} text=$(look); echo "$text"'
 # The looks end with the program, and a sleep that outlives them holds no stream open.
 _BESIDE = (
     f"{_LOOK}"
@@ -45,6 +48,7 @@ _BESIDE = (
 )
 _BYTES = re.compile(r"^(VmHWM|RssAnon|RssFile):\s+(\d+) kB")
 _PHASE = re.compile(r"^llama-bench: benchmark (\d+)/\d+: (.+)$")
+_TICKS_PER_SECOND = 100  # USER_HZ, on every Linux a profile is for
 _HAL = re.compile(r"mValue=([\d.]+), mType=(-?\d+)")
 _PMIC = re.compile(r"(\S+)_([AV]) \w+\(\d+\)=([\d.]+)[AV]")
 _DISCHARGING = ("discharging", "3")
@@ -65,18 +69,30 @@ class Look:
     is_throttled: bool = False
     has_under_voltage: bool = False
     watts: float | None = None
+    uptime_seconds: float | None = None
+    processor_seconds: float | None = None
     memory: dict[str, int] = field(default_factory=dict)
     allowed_cpus: frozenset[str] = frozenset()
 
 
 def script(
-    device: Profile, cpus: Sequence[int], seconds: float, argv: Sequence[str] = ()
+    device: Profile,
+    cpus: Sequence[int],
+    seconds: float,
+    argv: Sequence[str] = (),
+    process: int | None = None,
 ) -> list[str]:
-    """The words that run `argv` there with looks beside it; without it, that look once."""
+    """The words that run `argv` there with looks beside it; without it, that look once.
+
+    The single look is at `process`, or at the shell that looks where there is none.
+    """
     thermal, power = device.thermal, device.power
     settings = [f"{seconds:g}", " ".join(map(str, cpus))]
     commands = [thermal.temperature or "", thermal.throttled or "", power.read or ""]
-    return ["sh", "-c", _BESIDE if argv else _ONCE, "plm-edge", *settings, *commands, *argv]
+    words = ["plm-edge", *settings, *commands, *argv]
+    if argv:
+        return ["sh", "-c", _BESIDE, *words]
+    return ["sh", "-c", _ONCE, "plm-edge", str(process or "self"), *words[1:]]
 
 
 def read(text: str, device: Profile) -> list[Look]:
@@ -128,11 +144,19 @@ def _look(phase: str, lines: Sequence[str], device: Profile) -> Look:
         or bool(re.search(r"Thermal Status: [1-9]", thermal)),
         has_under_voltage=bool(bits & UNDER_VOLTAGE),
         watts=watts("\n".join(told.get("power", [])), device.power),
+        uptime_seconds=next((float(one.split()[0]) for one in told.get("uptime", [])), None),
+        processor_seconds=next(map(_processor_seconds, told.get("stat", [])), None),
         memory={m[1]: int(m[2]) * 1024 for m in map(_BYTES.match, lines) if m},
         allowed_cpus=frozenset(
             line.split()[1] for line in lines if line.startswith("Cpus_allowed_list:")
         ),
     )
+
+
+def _processor_seconds(stat: str) -> float:
+    """User and system time in a process's stat; its name, in brackets, may hold anything."""
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_SECOND
 
 
 def _is_hot(celsius: float | None, device: Profile) -> bool:

@@ -140,6 +140,16 @@ class FarModel:
         """The next event of an answer; `PlmEdgeError` if the wire or the server broke."""
         return self._next(stream, lambda: False)
 
+    def events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Every event of one request for a completion; who leaves early stops the server."""
+        with self._streaming(body) as stream:
+            while (event := self.next_event(stream)) is not None:
+                yield event
+
+    def completion(self, body: dict[str, Any]) -> dict[str, Any]:
+        """One short answer in a piece."""
+        return self._post("/completion", body)
+
     def _body(self, sampling: Sampling) -> dict[str, Any]:
         return {
             "prompt": self._prompt,

@@ -170,10 +170,11 @@ def _bench_of(
             models[side.file] = Model(header, fingerprint.sha256(side.file), counted)
     bus = estimate.ceiling(device)
     known = bandwidth.Bandwidth(bus.gigabytes_per_second, 0, "") if bus else None
-    return Bench(_machine(device, facts), known, engines, models, far=place)
+    return Bench(machine_of(device, facts), known, engines, models, far=place)
 
 
-def _machine(device: Profile, facts: Facts) -> machine.Machine:
+def machine_of(device: Profile, facts: Facts) -> machine.Machine:
+    """The device as a result names it."""
     return machine.Machine(
         cpu=facts.core_names,
         architecture=facts.architecture,

@@ -1,4 +1,4 @@
-"""The engine as a task sees it: our in-process model, timed call by call."""
+"""The engine as a task sees it: a model in this process or on a device, timed call by call."""
 
 from __future__ import annotations
 
@@ -11,7 +11,51 @@ from plm_edge.errors import InputError
 from plm_edge.eval.tasks.model import Completion, Likelihoods, Prompt, Timing, TooLongError
 
 if TYPE_CHECKING:
+    from plm_edge.chat.loaded import LoadedModel
     from plm_edge.chat.scoring import ScoringModel
+
+
+class Prompts:
+    """A model's tokens for prompts and what may follow them."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        self._vocabulary = model
+
+    def tokens(self, prompt: Prompt) -> list[int]:
+        """The prompt's tokens; a chat goes through the model's template."""
+        tokens = list(self._vocabulary.bos_tokens())
+        if prompt.is_chat:
+            tokens = list(self._chat_tokens(prompt))
+        else:
+            tokens += self._vocabulary.tokenize(prompt.text, special=False)
+        if not tokens:
+            raise InputError("the prompt is empty")
+        return tokens
+
+    def _chat_tokens(self, prompt: Prompt) -> tuple[int, ...]:
+        from plm_edge.chat.prompt import PromptBuilder
+        from plm_edge.chat.talk import read_template
+
+        model = self._vocabulary
+        builder = PromptBuilder(read_template(model), model, model.bos_tokens())
+        system = [{"role": "system", "content": prompt.system}] if prompt.system else []
+        return builder.build([*system, {"role": "user", "content": prompt.text}]).tokens
+
+    def continued(self, prompt: Prompt, context: Sequence[int], text: str) -> list[int]:
+        """Prompt and continuation as the model would have met them: as one text."""
+        if prompt.is_chat:
+            return [*context, *self._vocabulary.tokenize(text.lstrip(), special=False)]
+        bos = list(self._vocabulary.bos_tokens())
+        return bos + self._vocabulary.tokenize(prompt.text + text, special=False)
+
+    def require_room(self, tokens: int) -> None:
+        """Raise `TooLongError` unless so many tokens and one more fit the context."""
+        room = self._vocabulary.context_tokens
+        if tokens >= room:
+            raise TooLongError(
+                f"the prompt takes {tokens} tokens, but the context holds {room}",
+                hint=f"pass --ctx {-(-(tokens + 64) // 256) * 256}",
+            )
 
 
 class EngineTaskModel:
@@ -19,13 +63,14 @@ class EngineTaskModel:
 
     def __init__(self, model: ScoringModel) -> None:
         self.model = model
+        self._prompts = Prompts(model)
 
     def complete(self, prompt: Prompt, max_tokens: int, stop: Sequence[str]) -> Completion:
         """Write greedily, until a stop text, the end token or the limit."""
         from plm_edge.chat.sampling import Sampling
 
-        tokens = self._tokens(prompt)
-        self._require_room(len(tokens))
+        tokens = self._prompts.tokens(prompt)
+        self._prompts.require_room(len(tokens))
         clock = _Clock()
         self.model.forget()
         self.model.feed(tokens, lambda: False)
@@ -49,15 +94,14 @@ class EngineTaskModel:
 
     def likelihoods(self, prompt: Prompt, continuations: Sequence[str]) -> Likelihoods:
         """How probable each continuation is; the prompt is computed once for all of them."""
-        context = self._tokens(prompt)
-        whole = [self._continued(prompt, context, text) for text in continuations]
-        self._require_room(max(map(len, whole)))
+        context = self._prompts.tokens(prompt)
+        whole = [self._prompts.continued(prompt, context, text) for text in continuations]
+        self._prompts.require_room(max(map(len, whole)))
         clock = _Clock()
         self.model.forget()
         found, computed = [], len(context)
         for tokens in whole:
-            # What the continuation changes of the prompt's last token belongs to it.
-            start = min(len(context), _common(context, tokens), len(tokens) - 1)
+            start = seam(context, tokens)
             self.model.feed(tokens[:start], lambda: False)
             clock.first_token()
             found.append(self.model.likelihood(tokens[start:]))
@@ -67,39 +111,6 @@ class EngineTaskModel:
             tuple(each.is_greedy for each in found),
             clock.timing(computed),
         )
-
-    def _tokens(self, prompt: Prompt) -> list[int]:
-        tokens = list(self.model.bos_tokens())
-        if prompt.is_chat:
-            tokens = list(self._chat_tokens(prompt))
-        else:
-            tokens += self.model.tokenize(prompt.text, special=False)
-        if not tokens:
-            raise InputError("the prompt is empty")
-        return tokens
-
-    def _chat_tokens(self, prompt: Prompt) -> tuple[int, ...]:
-        from plm_edge.chat.prompt import PromptBuilder
-        from plm_edge.chat.talk import read_template
-
-        builder = PromptBuilder(read_template(self.model), self.model, self.model.bos_tokens())
-        system = [{"role": "system", "content": prompt.system}] if prompt.system else []
-        return builder.build([*system, {"role": "user", "content": prompt.text}]).tokens
-
-    def _continued(self, prompt: Prompt, context: Sequence[int], text: str) -> list[int]:
-        """Prompt and continuation as the model would have met them: as one text."""
-        if prompt.is_chat:
-            return [*context, *self.model.tokenize(text.lstrip(), special=False)]
-        bos = list(self.model.bos_tokens())
-        return bos + self.model.tokenize(prompt.text + text, special=False)
-
-    def _require_room(self, tokens: int) -> None:
-        if tokens >= self.model.context_tokens:
-            raise TooLongError(
-                f"the prompt takes {tokens} tokens, but the context holds "
-                f"{self.model.context_tokens}",
-                hint=f"pass --ctx {-(-(tokens + 64) // 256) * 256}",
-            )
 
 
 class _Clock:
@@ -126,10 +137,11 @@ class _Clock:
         )
 
 
-def _common(left: Sequence[int], right: Sequence[int]) -> int:
+def seam(context: Sequence[int], tokens: Sequence[int]) -> int:
+    """Where a continuation begins; what it changes of the prompt's last token belongs to it."""
     from plm_edge.chat.model import common_prefix
 
-    return common_prefix(left, right)
+    return min(len(context), common_prefix(context, tokens), len(tokens) - 1)
 
 
 def _cut(text: str, stop: Sequence[str]) -> str:

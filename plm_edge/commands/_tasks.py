@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,13 +24,17 @@ from plm_edge.gguf_header import GgufHeader, read_header
 if TYPE_CHECKING:
     from plm_edge.chat.scoring import ScoringModel
     from plm_edge.engine.cache import Engine
+    from plm_edge.eval.tasks.model import TaskModel
 
 KIND = "task"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for; no names means every task that brings its data."""
+    """What the user asked for; no names means every task that brings its data.
+
+    `threads` may be 0 for a device, whose big cores are counted there.
+    """
 
     file: Path
     names: tuple[str, ...]
@@ -41,6 +45,8 @@ class Request:
     cache_type: Literal["f16", "q8_0"]
     is_fresh: bool
     results: Path | None
+    device: str | None = None
+    is_forced: bool = False
 
     def results_path(self) -> Path:
         """The file rows go to."""
@@ -51,7 +57,9 @@ class Request:
         words: list[str | Path] = ["plm-edge", "tasks", "run", self.file, "--task", task]
         words += ["--data", self.data] if self.data else []
         words += ["--limit", str(self.limit)] if self.limit else []
-        words += ["--ctx", str(self.ctx), "--threads", str(self.threads)]
+        words += ["--ctx", str(self.ctx)]
+        words += ["--threads", str(self.threads)] if self.threads else []
+        words += ["--device", self.device] if self.device else []
         return shell.quote([*words, "--cache-type", self.cache_type])
 
 
@@ -73,15 +81,34 @@ def chosen(request: Request) -> list[Task]:
 
 def run_all(request: Request, tasks: Sequence[Task], engine: Engine) -> list[Record]:
     """Run the tasks one after the other; each result is kept as soon as it is there."""
+    from plm_edge.commands._task_model import EngineTaskModel
+
     header = read_header(request.file)
     settings, cpu = settings_of(request, engine)
-    found = []
     with open_model(header, engine, request) as model:
-        for task in tasks:
-            values = _run_one(task, model, settings, request)
-            asked = Asked(KIND, task.name, task.sha256, request.command(task.name))
-            found.append(Record(header_of(asked, header, settings, cpu), values))
-            record.write(request.results_path(), found[-1])
+        place = Setting(header, settings, cpu, _watched)
+        return rows(request, tasks, EngineTaskModel(model), place)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all rows of a run share, and what fills in a device's metrics around each task."""
+
+    header: GgufHeader
+    settings: Settings
+    cpu: str
+    watched: Callable[[], AbstractContextManager[dict[str, Any]]]
+
+
+def rows(request: Request, tasks: Sequence[Task], model: TaskModel, place: Setting) -> list[Record]:
+    """Ask the model every task; each result is kept as soon as it is there."""
+    found = []
+    for task in tasks:
+        values = _run_one(task, model, place, request)
+        asked = Asked(KIND, task.name, task.sha256, request.command(task.name))
+        header = header_of(asked, place.header, place.settings, place.cpu)
+        found.append(Record(header, values))
+        record.write(request.results_path(), found[-1])
     return found
 
 
@@ -111,16 +138,12 @@ def open_model(header: GgufHeader, engine: Engine, request: Request) -> Iterator
         yield model
 
 
-def _run_one(
-    task: Task, model: ScoringModel, settings: Settings, request: Request
-) -> dict[str, Any]:
-    from plm_edge.commands._task_model import EngineTaskModel
-
-    store = Store(task.sha256, settings)
+def _run_one(task: Task, model: TaskModel, place: Setting, request: Request) -> dict[str, Any]:
+    store = Store(task.sha256, place.settings)
     if request.is_fresh:
         store.forget()
-    with _watched() as device, console.step_progress(f"task {task.name}") as progress:
-        outcome = running.run(task, EngineTaskModel(model), store, progress)
+    with place.watched() as device, console.step_progress(f"task {task.name}") as progress:
+        outcome = running.run(task, model, store, progress)
     for line in store.skipped:
         console.warn(line)
     if outcome.resumed:
@@ -129,7 +152,7 @@ def _run_one(
         names = ", ".join(outcome.left_out[:5]) + (", …" if len(outcome.left_out) > 5 else "")
         console.warn(f"{task.name}: {len(outcome.left_out)} items are too long for --ctx: {names}")
     values = running.values(outcome, device)
-    return {**values, "answers": str(store.finish()), "cache_type": settings.cache_type}
+    return {**values, "answers": str(store.finish()), "cache_type": place.settings.cache_type}
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def device(found: Sequence[Record]) -> Table:
             _speed(values, "output_tokens_per_second"),
             *(_seconds(values, "total_seconds", p) for p in ("p50", "p90")),
             f"{values['cpu_percent']['p50']:.0f}%" if "cpu_percent" in values else NONE,
-            f"{values['peak_rss_bytes'] / 1e6:.0f} MB",
+            _megabytes(values["peak_rss_bytes"]),
             _known(values.get("temperature_celsius"), "{:.0f}"),
             _known(values.get("energy_joules"), "{:.0f} J"),
         )
@@ -106,12 +106,18 @@ def _table(*columns: str) -> Table:
 
 
 def _seconds(values: dict[str, Any], name: str, percentile: str) -> str:
+    if name not in values:
+        return NONE
     seconds = values[name][percentile]
     return f"{seconds * 1e3:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 def _speed(values: dict[str, Any], name: str) -> str:
     return f"{values[name]['p50']:.0f}" if name in values else NONE
+
+
+def _megabytes(size_bytes: int | None) -> str:
+    return NONE if size_bytes is None else f"{size_bytes / 1e6:.0f} MB"
 
 
 def _known(value: float | None, form: str) -> str:

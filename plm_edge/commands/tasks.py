@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from plm_edge.commands._data import DryRunFlag, JsonFlag, add_data_commands
+from plm_edge.commands._device_options import DeviceOption, ForceFlag
 from plm_edge.commands._ready_engine import ready_engine
 from plm_edge.resources import Resource
 
@@ -45,6 +46,8 @@ def run(
     cache_type: Annotated[
         Literal["f16", "q8_0"], typer.Option(help="KV cache: q8_0 takes half the memory.")
     ] = "f16",
+    device: DeviceOption = None,
+    force: ForceFlag = False,
     fresh: Annotated[
         bool, typer.Option(help="Ask anew what an interrupted run has answers for.")
     ] = False,
@@ -64,16 +67,23 @@ def run(
         data=data,
         limit=limit,
         ctx=ctx,
-        threads=threads or default_threads(),
+        threads=threads or (0 if device else default_threads()),
         cache_type=cache_type,
         is_fresh=fresh,
         results=results,
+        device=device,
+        is_forced=force,
     )
     tasks = _tasks.chosen(request)
     if dry_run:
         _tasks_show.plan(tasks, request.command("NAME"), as_json=as_json)
         return
-    found = _tasks.run_all(request, tasks, ready_engine())
+    if device:
+        from plm_edge.commands import _tasks_device
+
+        found = _tasks_device.run_all(request, tasks)
+    else:
+        found = _tasks.run_all(request, tasks, ready_engine())
     _tasks_show.records(found, as_json=as_json)
 
 

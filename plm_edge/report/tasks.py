@@ -148,9 +148,10 @@ def _cost(one: Record) -> tuple[str, ...]:
         found = device.get(name)
         return found[percentile] if isinstance(found, dict) else None
 
+    place = f" on {device['name']}" if "name" in device else ""
     return (
         one.values["task"],
-        label(one.header.model, is_random=one.header.is_random),
+        label(one.header.model, is_random=one.header.is_random) + place,
         *(seconds(part("first_token_seconds", p)) for p in ("p50", "p90", "p99")),
         speed(part("input_tokens_per_second", "p50")),
         speed(part("output_tokens_per_second", "p50")),

@@ -105,8 +105,14 @@ def values(outcome: Outcome, device: Mapping[str, Any]) -> dict[str, Any]:
         "groups": {name: asdict(score) for name, score in outcome.groups().items()},
         "baselines": dict(judge.baselines(items)),
         "item_scores": [round(value, 6) for value in outcome.item_scores(outcome.primary)],
-        "device": {**timings([answer.timing for answer in outcome.answers]), **device},
+        "device": _device([answer.timing for answer in outcome.answers], device),
     }
+
+
+def _device(taken: Sequence[Timing], told: Mapping[str, Any]) -> dict[str, Any]:
+    """Times and what the machine told; an emulator's times mean nothing and are left out."""
+    times = {} if told.get("is_emulated") else timings(taken)
+    return {**times, **told}
 
 
 def timings(taken: Sequence[Timing]) -> dict[str, Any]:
@@ -122,7 +128,11 @@ def timings(taken: Sequence[Timing]) -> dict[str, Any]:
             t.decoded_tokens / t.answer_seconds for t in taken if t.decoded_tokens
         ],
         "total_seconds": [t.total_seconds for t in taken],
-        "cpu_percent": [100 * t.cpu_seconds / t.total_seconds for t in taken if t.total_seconds],
+        "cpu_percent": [
+            100 * t.cpu_seconds / t.total_seconds
+            for t in taken
+            if t.total_seconds and t.cpu_seconds
+        ],
     }
     table = {name: statistics.percentiles(v) for name, v in found.items() if v}
     tokens = {

@@ -54,7 +54,7 @@ class FarServer:
     def reason(self) -> PlmEdgeError:
         """Why it ended: what the far side told, or that the wire broke."""
         try:
-            code = self.running.wait(_LAST_LINES)
+            code = self.running.wait()
         except PlmEdgeError as error:
             return error
         if code == 0:
@@ -85,23 +85,29 @@ def serving(
             yield FarServer(transport, running, f"http://127.0.0.1:{port}", said)
 
 
-def command(
-    tool: str,
-    model: str,
-    options: server.ServeOptions,
-    load_mode: str,
-    cores: Sequence[int] = (),
-) -> list[str]:
-    """The command line there: memory is spent as it was planned, and on nothing else.
+@dataclass(frozen=True)
+class Placement:
+    """How weights lie in the device's memory, and which cores to stay on; none: any."""
 
-    `cores` are those to stay on; none leaves that to the kernel.
-    """
+    load_mode: str = "mmap"
+    cores: Sequence[int] = ()
+    repacks: bool = True
+    is_verbose: bool = False
+
+
+def command(
+    tool: str, model: str, options: server.ServeOptions, placement: Placement = Placement()
+) -> list[str]:
+    """The command line there: memory is spent as it was planned, and on nothing else."""
     words = server.command(tool, model, options)
     # One slow core holds all others up: threads must not wander there.
-    mask = sum(1 << core for core in cores)
-    pin = ["--cpu-mask", hex(mask), "--cpu-strict", "0"] if mask else []
+    mask = sum(1 << core for core in placement.cores)
+    words += ["--cpu-mask", hex(mask), "--cpu-strict", "0"] if mask else []
+    words += [] if placement.repacks else ["--no-repack"]
+    # At this level the engine tells which buffers it makes, and how large.
+    words += ["--verbosity", "4"] if placement.is_verbose else []
     # The server would keep old prompts in memory of their own, by default up to 8 GB.
-    return [*words, *pin, "--cache-ram", "0", "--load-mode", load_mode]
+    return [*words, "--cache-ram", "0", "--load-mode", placement.load_mode]
 
 
 def _is_healthy(client: httpx2.Client) -> bool:

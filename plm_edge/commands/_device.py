@@ -37,6 +37,8 @@ class Seen:
     facts: Facts
     plan: MemoryPlan
     threads: int
+    repacks: bool = True
+    is_verbose: bool = False
 
 
 @contextmanager
@@ -47,7 +49,8 @@ def seen(name: str, header: GgufHeader, ask: Ask) -> Iterator[Seen]:
         facts = probe.probe(transport)
         _judged(name, profile, facts, is_forced=ask.is_forced)
         plan = _planned(name, header, facts, ask)
-        yield Seen(transport, profile, facts, plan, ask.threads or _threads(profile, facts))
+        threads = ask.threads or _threads(profile, facts)
+        yield Seen(transport, profile, facts, plan, threads, ask.repacks, ask.is_verbose)
 
 
 def _judged(name: str, profile: Profile, facts: Facts, *, is_forced: bool) -> None:

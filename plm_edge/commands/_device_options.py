@@ -17,6 +17,13 @@ DeviceOption = Annotated[
 ForceFlag = Annotated[
     bool, typer.Option("--force", help="Go on although the device does not seem to fit.")
 ]
+RepackFlag = Annotated[
+    bool,
+    typer.Option(
+        "--repack/--no-repack",
+        help="--device: rearrange weights for its CPU, which is faster but holds them in memory.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -29,3 +36,4 @@ class Ask:
     conversations: int = 1
     is_forced: bool = False
     is_verbose: bool = False
+    repacks: bool = True

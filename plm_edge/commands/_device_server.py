@@ -36,7 +36,10 @@ def running(it: Seen, engine: Engine, file: Path, options: ServeOptions) -> Iter
     with _keys(it.transport, options) as safe:
         far_port = _far_port(it.transport, options.port)
         there_options = replace(safe, port=far_port)
-        words = far_server.command(tool, model, there_options, it.plan.load_mode, _cores(it))
+        placement = far_server.Placement(
+            it.plan.load_mode, _cores(it), repacks=it.repacks, is_verbose=it.is_verbose
+        )
+        words = far_server.command(tool, model, there_options, placement)
         with far_server.serving(it.transport, words, far_port, options.port) as there:
             console.note(f"loading {file.name} on {it.transport.name}")
             yield there

@@ -13,7 +13,7 @@ import typer
 from plm_edge import console
 from plm_edge.commands._context import CtxOption, resolved
 from plm_edge.commands._data import DryRunFlag, JsonFlag
-from plm_edge.commands._device_options import Ask, DeviceOption, ForceFlag
+from plm_edge.commands._device_options import Ask, DeviceOption, ForceFlag, RepackFlag
 from plm_edge.commands._ready_engine import ready_engine
 from plm_edge.errors import UsageError
 
@@ -53,6 +53,7 @@ def chat(
     ] = "f16",
     device: DeviceOption = None,
     force: ForceFlag = False,
+    repack: RepackFlag = True,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the engine's log.")] = False,
     as_json: JsonFlag = False,
     dry_run: DryRunFlag = False,
@@ -68,7 +69,7 @@ def chat(
     if warning := context_warning(header, ctx):
         console.warn(warning)
     if device is not None:
-        ask = Ask(ctx, cache_type, threads, is_forced=force, is_verbose=verbose)
+        ask = Ask(ctx, cache_type, threads, is_forced=force, is_verbose=verbose, repacks=repack)
         _on_device(device, header, ask, sampling, Turn(system, prompt, as_json, dry_run))
         return
     context = resolved(header, ctx, cache_type)

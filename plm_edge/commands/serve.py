@@ -11,7 +11,7 @@ import typer
 from plm_edge import console, shell
 from plm_edge.commands._context import CtxOption, resolved
 from plm_edge.commands._data import DryRunFlag, JsonFlag
-from plm_edge.commands._device_options import Ask, DeviceOption, ForceFlag
+from plm_edge.commands._device_options import Ask, DeviceOption, ForceFlag, RepackFlag
 from plm_edge.commands._ready_engine import ready_engine
 from plm_edge.errors import PlmEdgeError, UsageError
 
@@ -48,6 +48,7 @@ def serve(
     api_key_file: Annotated[Path | None, typer.Option(help="A file with one key a line.")] = None,
     device: DeviceOption = None,
     force: ForceFlag = False,
+    repack: RepackFlag = True,
     as_json: JsonFlag = False,
     dry_run: DryRunFlag = False,
 ) -> None:
@@ -57,7 +58,7 @@ def serve(
 
     header = preflight.checked_header(file)
     if device is not None:
-        ask = Ask(ctx, cache_type, threads, parallel, is_forced=force)
+        ask = Ask(ctx, cache_type, threads, parallel, is_forced=force, repacks=repack)
         keys = {"api_key": api_key, "api_key_file": api_key_file}
         _on_device(device, header, ask, Front(host, port, ui, keys, as_json, dry_run))
         return

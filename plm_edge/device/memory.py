@@ -89,7 +89,8 @@ class MemoryPlan:
             f"weights {weights} + cache {cache} ({self.context_tokens} tokens) + scratch {scratch} "
             f"= {self.needed_bytes / 1e6:.0f} MB of {self.available_bytes / 1e6:.0f} MB available",
             "weights are mapped from the file (mmap): nothing is held twice, and under pressure "
-            "the kernel drops what it can read again; what is rearranged for the CPU stays",
+            "the kernel drops what it can read again; what is rearranged for the CPU stays, "
+            "unless --no-repack leaves it as it is in the file",
             self._pin_reason(),
         ]
 

@@ -40,7 +40,7 @@ def started(engine: Engine) -> Iterator[Callable[..., FarServer]]:
                 "127.0.0.1", port, context_tokens, 1, 1, "f16", "far model"
             )
             tool = str(engine.tool("llama-server"))
-            words = far_server.command(tool, str(path), options, "mmap")
+            words = far_server.command(tool, str(path), options)
             there = stack.enter_context(
                 far_server.serving(LocalTransport("kitchen"), words, port, port)
             )

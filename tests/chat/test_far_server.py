@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from plm_edge.chat import far_server, preflight, server
+from plm_edge.chat.far_server import Placement
 from plm_edge.chat.server import ServeOptions
 from plm_edge.device import memory, probe
 from plm_edge.device.local import LocalTransport
@@ -20,7 +21,7 @@ from plm_edge.gguf_header import read_header
 
 def words_for(engine: Engine, model: Path, port: int) -> list[str]:
     options = ServeOptions("127.0.0.1", port, 512, 1, 1, "f16", "my $(id) 'model'")
-    return far_server.command(str(engine.tool("llama-server")), str(model), options, "mmap")
+    return far_server.command(str(engine.tool("llama-server")), str(model), options)
 
 
 @pytest.mark.engine
@@ -76,7 +77,7 @@ def test_no_more_memory_is_taken_than_was_planned(engine: Engine, endless: Path)
     plan = memory.plan("here", load, probe.probe(LocalTransport("here")), 32768)
     port = server.free_port("127.0.0.1", 0)
     options = ServeOptions("127.0.0.1", port, 32768, 1, 1, "f16", "m")
-    words = far_server.command(str(engine.tool("llama-server")), str(endless), options, "mmap")
+    words = far_server.command(str(engine.tool("llama-server")), str(endless), options)
     with far_server.serving(LocalTransport("here"), words, port, port) as there:
         assert there.wait_until_ready()
         body = {"prompt": "word " * 700, "n_predict": 16}
@@ -102,12 +103,14 @@ def _anonymous_bytes(port: int) -> int:
 def test_memory_goes_where_it_was_planned() -> None:
     options = ServeOptions("127.0.0.1", 8080, 512, 2, 4, "q8_0", "m")
 
-    words = far_server.command("/d/llama-server", "/d/m.gguf", options, "mmap+mlock")
+    words = far_server.command("/d/llama-server", "/d/m.gguf", options, Placement("mmap+mlock"))
 
     assert words[words.index("--cache-ram") + 1] == "0"
     assert words[words.index("--load-mode") + 1] == "mmap+mlock"
     assert words[words.index("--ctx-size") + 1] == "1024"
-    assert "--cpu-mask" not in words
+    assert not {"--cpu-mask", "--no-repack", "--verbosity"} & set(words)
+    asked = Placement(repacks=False, is_verbose=True)
+    assert {"--no-repack", "--verbosity"} < set(far_server.command("s", "m", options, asked))
 
 
 @pytest.mark.engine
@@ -116,7 +119,7 @@ def test_it_stays_on_the_cores_it_is_given(engine: Engine, scripted: Path) -> No
     options = ServeOptions("127.0.0.1", port, 512, 1, 1, "f16", "m")
     core = max(os.sched_getaffinity(0))
     tool = str(engine.tool("llama-server"))
-    words = far_server.command(tool, str(scripted), options, "mmap", [core])
+    words = far_server.command(tool, str(scripted), options, Placement(cores=[core]))
     with far_server.serving(LocalTransport("here"), words, port, port) as there:
         assert there.wait_until_ready()
         body = {"prompt": "hello", "n_predict": 2}

@@ -38,9 +38,8 @@ test-isa: setup ## the kernels' tests on every instruction set of x86-64 and arm
 	@sh scripts/test-isa.sh arm
 
 test-devices: setup ## from an empty card to a chat, on a virtual Raspberry Pi and a virtual phone (docs/devices)
-	@echo "test-devices: engines for both (first time 10 to 20 minutes on 2 cores, then cached)"
-	@$(BIN)/plm-edge engine build --device rpi5
-	@$(BIN)/plm-edge engine build --device rpi4
+	@echo "test-devices: engines of all profiles, three in all (first time 10 to 20 minutes on 2 cores, then cached)"
+	@for device in rpi5 rpi4 snapdragon-8-gen-3; do $(BIN)/plm-edge engine build --device $$device >/dev/null || exit 1; done
 	@echo "test-devices: the devices are made once (5 minutes), then tested (10 minutes)"
 	@$(PYTEST) -q -m "" tests/devices
 

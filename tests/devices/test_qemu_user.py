@@ -24,9 +24,11 @@ pytestmark = [
     ),
 ]
 PROMPT = "What does os.path.join do?"
-FILES = ("q8.gguf", "q4.gguf")
+PROFILES = (
+    *("rpi5", "rpi4", "rpi-zero-2w"),
+    *("android-arm64", "android-arm64-v8", "snapdragon-8-gen-3"),
+)
 TOKENS = "32"
-PROMPT = "What does os.path.join do?"
 # Of 32 tokens in a row the likeliest two are never nearer than rounding in f32. Quantized random
 # weights come nearer within ten tokens, so those are compared as whole distributions instead.
 EXACT = "f32.gguf"
@@ -58,7 +60,7 @@ def answer_here(user: User, engine: Engine) -> str:
     return answer(user)
 
 
-@pytest.mark.parametrize("profile", ["rpi5", "android-arm64", "rpi4", "android-arm64-v8"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_greedy_tokens_are_this_machines(
     profile: str, user: User, answer_here: str, tmp_path: Path
 ) -> None:
@@ -87,6 +89,18 @@ def test_plm_nano_in_q4_answers_as_it_does_here(
     there = answer(user, "--device", f"{profile}-nano", file="nano.gguf")
     assert there
     assert there == answer(user, file="nano.gguf")
+
+
+def test_rearranged_weights_are_told_and_can_be_left_alone(user: User, tmp_path: Path) -> None:
+    cross_engine("rpi5", tmp_path / "no-config")
+    user.succeeds("device", "add", "rearranging", "--extends", "rpi5", "--emulated")
+    words = ("chat", "q4.gguf", "--device", "rearranging", "--max-tokens", "1", "-p", PROMPT)
+
+    for more, is_told in ((("--verbose",), True), (("--verbose", "--no-repack"), False)):
+        done = user.plm_edge(*words, *more)
+        assert done.returncode == 0, done.stderr
+        assert "CPU_Mapped model buffer" in done.stderr
+        assert ("CPU_REPACK model buffer" in done.stderr) == is_told
 
 
 @pytest.fixture(scope="module")

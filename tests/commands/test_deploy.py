@@ -172,7 +172,7 @@ def test_a_wire_that_breaks_under_a_server_ends_both_sides(
 
         sshd.drop_connections()
 
-        assert running.process.wait(30) == 3
+        assert running.process.wait(60) == 3
         assert wait_for(lambda: servers_in(kitchen) == [])
 
 

@@ -85,7 +85,7 @@ def test_a_pulled_cable_in_the_middle_of_a_push(
     with user.started("deploy", str(big_model), "--device", "my-phone") as deploy:
         eventually(lambda: bool(shell("shell", PART).stdout) or deploy.poll() is not None, 240)
         phone.unplug()
-        status = deploy.wait(120)
+        status = deploy.wait(240)
         said = deploy.stdout.read() if deploy.stdout else ""
     phone.plug_in()
 

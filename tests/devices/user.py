@@ -91,7 +91,7 @@ class User:
         }
 
 
-def eventually(is_so: Callable[[], bool], seconds: float = 60) -> None:
+def eventually(is_so: Callable[[], bool], seconds: float = 120) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not is_so():

@@ -12,6 +12,7 @@ from plm_edge.bench.plan import Flash, Job, Side, Test
 from plm_edge.errors import InputError, UsageError
 from plm_edge.gguf_header import GgufHeader, read_header
 from plm_edge.shape import PlmShape
+from plm_edge.shell import quote
 
 SWEEP_TEST = Test("generation", 16, 0)
 _SWEEP_ROUNDS = 2
@@ -40,7 +41,7 @@ def stock_sibling(header: GgufHeader, given: Path | None) -> Path:
             f"{header.path}: has the {header.layout} layout, which the stock engine refuses, "
             f"and there is no {sibling.name} beside it",
             hint=f"plm-edge convert CHECKPOINT --layout stock -o f16.gguf && "
-            f"plm-edge quantize f16.gguf --recipe q4 -o {sibling}",
+            f"plm-edge quantize f16.gguf --recipe q4 -o {quote([sibling])}",
         )
     _check_same_shape(header, check_file(sibling, "stock"))
     return sibling

@@ -24,6 +24,7 @@ from plm_edge.console import Progress, no_progress
 from plm_edge.engine.library import LlamaLog, load_library
 from plm_edge.errors import InputError, PlmEdgeError
 from plm_edge.gguf_header import GgufHeader
+from plm_edge.shell import quote
 
 __all__ = ["BATCH_TOKENS", "ChatModel", "Fed", "ModelOptions", "StopCheck", "common_prefix"]
 
@@ -80,7 +81,8 @@ class ChatModel:
         if not model:
             reason = self._log.first_complaint() or "llama.cpp gives no reason"
             raise InputError(
-                f"{self.path}: cannot load: {reason}", hint=f"plm-edge inspect {self.path}"
+                f"{self.path}: cannot load: {reason}",
+                hint=quote(["plm-edge", "inspect", self.path]),
             )
         return model
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from plm_edge.chat.model import ChatModel
 from plm_edge.errors import InputError, PlmEdgeError
+from plm_edge.shell import quote
 
 # Rows of logits kept at once: with a vocabulary of 151,936 each takes 0.6 MB.
 _ROWS = 32
@@ -55,7 +56,7 @@ class ScoringModel(ChatModel):
         if not np.isfinite(values.sum()):
             raise InputError(
                 f"{self.path}: the model gives logits that are not numbers; the file is damaged",
-                hint=f"plm-edge inspect {self.path}",
+                hint=quote(["plm-edge", "inspect", self.path]),
             )
         values -= values.max(axis=1, keepdims=True)
         shifted: NDArray[np.float64] = values - np.log(np.exp(values).sum(axis=1, keepdims=True))

@@ -10,6 +10,7 @@ from plm_edge import console
 from plm_edge.bench import estimate, roofline, sides
 from plm_edge.commands._bench_show import wide_stdout
 from plm_edge.errors import InputError
+from plm_edge.shell import quote
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,8 +56,8 @@ def _how_to_connect(name: str, device: Profile) -> str:
     if device.transport.kind == "adb":
         return "switch on USB debugging, plug the phone in, and run it again"
     if device.transport.host is not None:
-        return f"plm-edge doctor --device {name}"
-    return f"plm-edge device add kitchen --extends {name} --host USER@ADDRESS"
+        return quote(["plm-edge", "doctor", "--device", name])
+    return f"plm-edge device add kitchen --extends {quote([name])} --host USER@ADDRESS"
 
 
 def _inputs(name: str, device: Profile, bus: Ceiling, what: str) -> list[str]:

@@ -250,7 +250,7 @@ class _Build:
         for name in self.plan.test_targets if self.extras.tests else ():
             shutil.copy2(built / name, fresh / "tests")
         if not any((fresh / "bin").iterdir()):
-            raise InputError(f"{built}: the build made no program", hint=f"ls {built}")
+            raise InputError(f"{built}: the build made no program", hint=shell.quote(["ls", built]))
 
     def _manifest(self, fresh: Path, seconds: float) -> Manifest:
         plan, pin = self.plan, self.plan.patch_set.pin

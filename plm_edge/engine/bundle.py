@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from plm_edge import paths
+from plm_edge import paths, shell
 from plm_edge.console import Progress, no_progress
 from plm_edge.device.profile import Profile
 from plm_edge.engine import cross, run_script, source
@@ -119,7 +119,7 @@ def write(bundle: Bundle, progress: Progress = no_progress) -> None:
     """Write the bundle, whole or not at all; `progress` counts bytes."""
     target = bundle.target
     if target.exists():
-        raise InputError(f"{target}: exists already", hint=f"rm -r {target}")
+        raise InputError(f"{target}: exists already", hint=shell.quote(["rm", "-r", target]))
     paths.require_space(target, bundle.size_bytes)
     if bundle.is_tar:
         _write_tar(bundle, progress)

@@ -12,7 +12,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from plm_edge import paths, schema
+from plm_edge import paths, schema, shell
 from plm_edge.engine.patches import PatchSet
 from plm_edge.engine.source import sha256
 from plm_edge.errors import InputError, PlmEdgeError
@@ -122,7 +122,7 @@ class Engine:
             if sha256(self.folder / name) != binary.sha256:
                 raise InputError(
                     f"{self.folder / name}: not the file that was built",
-                    hint=f"rm -r {self.folder} && plm-edge engine build",
+                    hint=f"{shell.quote(['rm', '-r', self.folder])} && plm-edge engine build",
                 )
 
     def size_bytes(self) -> int:

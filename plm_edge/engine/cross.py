@@ -104,7 +104,7 @@ def _ndk() -> tuple[Path, str]:
     file = Path(home) / "build" / "cmake" / "android.toolchain.cmake"
     properties = Path(home) / "source.properties"
     if not (file.is_file() and properties.is_file()):
-        raise InputError(f"{NDK_VARIABLE}={home}: no NDK there", hint=f"ls {home}")
+        raise InputError(f"{NDK_VARIABLE}={home}: no NDK there", hint=shell.quote(["ls", home]))
     lines = properties.read_text(encoding="utf-8", errors="replace").splitlines()
     return file, " ".join(["ndk", *(line for line in lines if line.startswith("Pkg.Revision"))])
 

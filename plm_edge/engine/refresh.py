@@ -24,7 +24,7 @@ def refresh(
     """Merge the patches onto the pin in `pin_file`, in the new folder `scratch`, then `export`."""
     new_pin = schema.load(pin_file, Pin)
     if scratch.exists():
-        raise InputError(f"{scratch}: exists already", hint=f"rm -r {scratch}")
+        raise InputError(f"{scratch}: exists already", hint=shell.quote(["rm", "-r", scratch]))
     repository = scratch / "tree"
     repository.mkdir(parents=True)
     try:
@@ -64,7 +64,8 @@ def _merge(repository: Path, patch_set: PatchSet, target: Path) -> None:
         raise ToolError(
             f"the patches do not merge: {error.message}\n"
             f"resolve it in {repository} (git status; git am --continue)",
-            hint=f"plm-edge engine patches refresh --export {repository} -o {target}",
+            hint="plm-edge engine patches refresh --export "
+            + shell.quote([repository, "-o", target]),
         ) from error
 
 
@@ -76,7 +77,7 @@ def export(patch_set: PatchSet, repository: Path, target: Path) -> list[str]:
     if len(listed) != len(patch_set.patches):
         raise InputError(
             f"{repository}: {len(listed)} commits, expected {len(patch_set.patches)}",
-            hint=f"git -C {repository} log base..HEAD",
+            hint=f"{shell.quote(['git', '-C', repository])} log base..HEAD",
         )
     changed = []
     if target.resolve() != patch_set.folder.resolve():

@@ -65,7 +65,8 @@ def pip(words: Sequence[str]) -> None:
     """Run pip of this Python: the user's index, mirror, proxy and credentials are respected."""
     if importlib.util.find_spec("pip") is None:
         raise MissingToolError(
-            f"pip is not installed for {sys.executable}", hint=f"{sys.executable} -m ensurepip"
+            f"pip is not installed for {sys.executable}",
+            hint=shell.quote([sys.executable, "-m", "ensurepip"]),
         )
     shell.capture([sys.executable, "-m", "pip", *words, "--no-input", "-q"], env=PIP_ENVIRONMENT)
 

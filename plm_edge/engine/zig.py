@@ -12,7 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from plm_edge import paths, resources, schema
+from plm_edge import paths, resources, schema, shell
 from plm_edge.engine import source
 from plm_edge.engine.lock import locked
 from plm_edge.engine.source import Notify, silent
@@ -88,7 +88,7 @@ def ensure(wanted: Pin, notify: Notify = silent) -> Path:
             if not program.is_file():
                 _install(wanted, folder, notify)
     if not program.is_file():
-        raise InputError(f"{program}: not in the wheel", hint=f"rm -r {folder}")
+        raise InputError(f"{program}: not in the wheel", hint=shell.quote(["rm", "-r", folder]))
     return program
 
 

@@ -84,11 +84,12 @@ def test_a_device_that_does_not_answer_gets_an_estimate_and_exit_3(
 ) -> None:
     if shutil.which("ssh") is None:
         pytest.skip("ssh is not installed")
-    add(own_folders, "kitchen", "rpi5", 'host = "127.0.0.1"', "port = 9")
-    done = run(model, "--device", "kitchen")
+    add(own_folders, "my $(id) pi", "rpi5", 'host = "127.0.0.1"', "port = 9")
+    done = run(model, "--device", "my $(id) pi")
     assert done.exit_code == 3
-    assert done.stdout.startswith("estimate for kitchen")
-    assert "kitchen" in done.stderr.splitlines()[-1] or "hint" in done.stderr
+    assert done.stdout.startswith("estimate for my $(id) pi")
+    assert "to measure: plm-edge doctor --device 'my $(id) pi'\n" in done.stderr
+    assert "no ssh server listens" in done.stderr
 
 
 def test_a_dry_run_reaches_for_nothing(own_folders: Path, model: Path) -> None:

@@ -68,11 +68,12 @@ def test_a_tarball_holds_the_same(engine: Engine, model: Path, tmp_path: Path, s
 def test_nothing_is_overwritten_and_nothing_half_written(
     engine: Engine, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "b"
+    target = tmp_path / "a b; ls"
     target.mkdir()
     planned = bundle.plan(profile.find("rpi4"), engine, model, target)
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="exists already") as caught:
         bundle.write(planned)
+    assert caught.value.hint == f"rm -r '{target}'"
     target.rmdir()
     model.unlink()  # as if the disk went away in the middle
     for name in ("b", "b.tar"):

@@ -136,9 +136,14 @@ def _difference(one: Record, first: Record) -> str:
 def _dot(one: Record) -> Dot:
     values = one.values
     score = values["scores"][values["primary"]]
-    name = f"{values['task']}: {one.header.model.removesuffix('.gguf')}"
+    name = f"{values['task']}: {one.header.model.removesuffix('.gguf')}{_place(one)}"
     best = max(values["baselines"].values()) if values["baselines"] else None
     return Dot(name, score["value"], score["low"], score["high"], best)
+
+
+def _place(one: Record) -> str:
+    device = one.values["device"]
+    return f" on {device['name']}" if "name" in device else ""
 
 
 def _cost(one: Record) -> tuple[str, ...]:
@@ -148,10 +153,9 @@ def _cost(one: Record) -> tuple[str, ...]:
         found = device.get(name)
         return found[percentile] if isinstance(found, dict) else None
 
-    place = f" on {device['name']}" if "name" in device else ""
     return (
         one.values["task"],
-        label(one.header.model, is_random=one.header.is_random) + place,
+        label(one.header.model, is_random=one.header.is_random) + _place(one),
         *(seconds(part("first_token_seconds", p)) for p in ("p50", "p90", "p99")),
         speed(part("input_tokens_per_second", "p50")),
         speed(part("output_tokens_per_second", "p50")),

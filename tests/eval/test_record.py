@@ -8,23 +8,8 @@ from pathlib import Path
 import pytest
 
 from plm_edge.eval import record
-from plm_edge.eval.record import Header, Record
-
-HEADER = Header(
-    kind="eval",
-    command="plm-edge eval m.gguf --text t.txt",
-    model="m.gguf",
-    model_sha256="a" * 64,
-    model_bytes=1000,
-    layout="edge",
-    is_random=False,
-    engine="edge-host-1",
-    machine="machine-1",
-    cpu="A CPU",
-    text="t.txt",
-    text_sha256="b" * 64,
-    ctx=512,
-)
+from plm_edge.eval.record import Record
+from tests.report.examples import HEADER
 
 
 def test_another_model_may_be_compared() -> None:
@@ -34,10 +19,10 @@ def test_another_model_may_be_compared() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"text_sha256": "c" * 64}, "different texts (bbbbbbbbbbbb, cccccccccccc)"),
+        ({"text_sha256": "c" * 64}, "different texts (abababababab, cccccccccccc)"),
         ({"ctx": 256}, "different contexts (512, 256 tokens)"),
         ({"engine": "other"}, "different engines (edge-host-1, other)"),
-        ({"machine": "other"}, "different machines (machine-1, other)"),
+        ({"machine": "other"}, "different machines (k1, other)"),
         ({"kind": "tasks"}, "different kinds (eval, tasks)"),
     ],
 )

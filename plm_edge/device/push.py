@@ -35,7 +35,8 @@ cat "$4" 2>/dev/null || echo -
 shift 4
 done
 """
-_BEGIN = 'mkdir -p "$1" && rm -f "$2" && echo "$4" > "$3"'
+# The part is ours to go on with: rsync and sftp would give a new one the local file's permissions.
+_BEGIN = 'mkdir -p "$1" && rm -f "$2" && : > "$2" && echo "$4" > "$3"'
 # `sync` before the rename: after a power cut the file is the old one or the new one, never half.
 _FINISH = f"""
 got=$(sha256sum < "$1") || exit 1

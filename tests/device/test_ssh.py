@@ -113,6 +113,7 @@ def slow_sftp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("slow_sftp")
 def test_a_push_cut_half_way_goes_on(pushing: SshTransport, model: Path, sshd: Sshd) -> None:
     far = pushing.path(model.name)
+    model.chmod(0o444)  # as in a download cache
 
     def cut(done: int, total: int) -> None:
         if done > 5_000_000:
@@ -122,6 +123,7 @@ def test_a_push_cut_half_way_goes_on(pushing: SshTransport, model: Path, sshd: S
         pushing.push(model, far, cut)
     assert "goes on where it stopped" in str(caught.value.hint)
     assert not Path(far).exists()
+    assert Path(far).with_name(f".{model.name}.part").stat().st_mode & 0o200
     pushing.close()
 
     resumed = pushing.push(model, far)

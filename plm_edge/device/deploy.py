@@ -83,7 +83,8 @@ def missing(transport: Transport, items: Iterable[Item]) -> list[Missing]:
 
 def require_space(transport: Transport, absent: Sequence[Missing]) -> None:
     """Raise `SpaceError` unless all of it fits together; an interrupted push needs less."""
-    needed = sum(one.item.size_bytes for one in absent)
+    # What an earlier attempt left is gone on with, or makes room.
+    needed = sum(one.item.size_bytes - one.far.part_bytes for one in absent)
     if not absent:
         return
     free = transport.free_bytes(dirname(absent[0].item.remote))

@@ -85,7 +85,7 @@ class Pusher:
         """Push from where an earlier attempt stopped; `far` is what `look` found."""
         digest, size = local_sha256(self.local), local_size(self.local)
         offset = far.part_bytes if far.part_of == digest and far.part_bytes <= size else 0
-        self._require_space(size - offset)
+        self._require_space(size - far.part_bytes)
         if offset == 0:
             folder = dirname(self.remote)
             self._script(_BEGIN, folder, self._beside(".part"), self._beside(".part-of"), digest)

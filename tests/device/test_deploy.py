@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from plm_edge.device import deploy
 from plm_edge.device.deploy import Item
 from plm_edge.device.emulated import EmulatedTransport
 from plm_edge.device.local import LocalTransport
+from plm_edge.device.push import beside
 from plm_edge.errors import SpaceError
 
 
@@ -87,3 +88,19 @@ def test_too_little_space_for_all_of_it_is_said_first(
 
     with pytest.raises(SpaceError, match="are to be sent, but"):
         deploy.require_space(pretend, deploy.missing(pretend, items(pretend, engine)))
+
+
+def test_what_has_arrived_already_needs_no_space(
+    pretend: EmulatedTransport, engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = items(pretend, engine)[-1:]
+    part = Path(beside(wanted[0].remote, ".part"))
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"weights" * 900)
+    monkeypatch.setattr(pretend, "free_bytes", lambda folder: 700)
+
+    absent = deploy.missing(pretend, wanted)
+    deploy.require_space(pretend, absent)
+    deploy.place(pretend, absent, lambda item: nullcontext(lambda done, total: None))
+
+    assert deploy.missing(pretend, wanted) == []

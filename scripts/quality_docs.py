@@ -16,6 +16,7 @@ import re
 import statistics
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -119,10 +120,13 @@ def proxy(bench: Bench) -> str:
     own = {(one.tensor.name, one.tensor.type) for one in spaces["whole"].candidates}
     pairs = [pair for pair in spaces["whole"].costs if pair not in own]
     ranks = [_ranks([space.costs[pair] for pair in pairs]) for space in spaces.values()]
+    alike = (
+        f"Done so on plm-nano, the costs of {len(pairs)} formats of its matrices rank as those "
+        f"measured as files do to {statistics.correlation(*ranks):.3f} (Spearman). The files that "
+        "come of it, KL on held-out text:"
+    )
     lines = [
-        f"Done so on plm-nano, the costs of {len(pairs)} formats of its matrices are ranked as "
-        f"measuring each as a file ranks them to {statistics.correlation(*ranks):.3f} "
-        "(Spearman). The files that come of it, KL on held-out text:\n",
+        textwrap.fill(alike, 130) + "\n",
         "| of the size of | fixed | all measured | as for large models | less the fixed one |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]

@@ -15,6 +15,7 @@ import json
 import statistics
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,13 +205,14 @@ def _foretold(files: list[Made], rows: dict[str, dict[str, object]]) -> str:
     left, right = (_ranks(side) for side in zip(*pairs, strict=True))
     factors = sorted(cost / foretold for foretold, cost in pairs)
     alike = next(one.ranks_alike for one in files if one.ranks_alike is not None)
-    return (
+    told = (
         f"Foretold for these {len(pairs)} files (searched ones and those of Edge-LLM's rule) and "
         f"measured on them, on other text: Spearman's correlation "
         f"{statistics.correlation(left, right):.3f}, and {factors[0]:.2f} to {factors[-1]:.2f} "
         f"times what was foretold. One probe of each matrix would have ranked all its formats "
         f"alike to {alike:.3f}."
     )
+    return textwrap.fill(told, 130)
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

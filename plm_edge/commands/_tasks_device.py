@@ -23,6 +23,7 @@ from plm_edge.commands._task_far import FarTaskModel
 from plm_edge.commands._tasks import Request, Setting
 from plm_edge.device.profile import Profile
 from plm_edge.device.transport import Transport
+from plm_edge.errors import DeviceError
 from plm_edge.eval.record import Record
 from plm_edge.eval.tasks import statistics
 from plm_edge.eval.tasks.spec import Task
@@ -112,10 +113,14 @@ class Watch:
             looks.append(self._look())
 
     def _look(self) -> Look:
+        """One look; an empty one where the wire is gone, which whoever asks the model will say."""
         # An emulator feels like this machine, which is not what was asked for.
         profile = Profile("emulated") if _is_slow(self._it) else self._it.profile
         words = sensors.script(profile, self._it.facts.big_cores, 1, process=self._process)
-        done = self._it.transport.run(words, check=False)
+        try:
+            done = self._it.transport.run(words, check=False)
+        except DeviceError:
+            return Look()
         return next(iter(sensors.read(done.stdout, profile)), Look())
 
 

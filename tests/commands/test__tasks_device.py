@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +17,12 @@ from plm_edge.bench.sensors import Look
 from plm_edge.cli import app
 from plm_edge.commands import _tasks_device
 from plm_edge.device import profile
+from plm_edge.device.local import LocalTransport
+from plm_edge.device.process import Finished
+from plm_edge.device.profile import Profile
 from plm_edge.engine import build
 from plm_edge.engine.cache import Engine
+from plm_edge.errors import DeviceError
 from tests.chat.scripted import Script, write_scripted
 from tests.commands.test__bench_device import add
 from tests.device.conftest import sshd
@@ -153,6 +159,26 @@ def test_looks_become_percentiles_peaks_and_energy() -> None:
     assert (found["peak_rss_bytes"], found["peak_anonymous_bytes"]) == (9, 2)
     assert (found["energy_joules"], found["temperature_celsius"]) == (100.0, 55.0)
     assert found["energy_source"] == "mean of 2 looks at the power"
+
+
+class Broken(LocalTransport):
+    """A wire that is gone."""
+
+    def run(self, argv: Sequence[str], **_: Any) -> Finished:
+        raise DeviceError(f"{self.name}: no wire for {argv[0]}")
+
+
+def test_looks_at_a_device_whose_wire_is_gone_hide_no_other_error() -> None:
+    facts = SimpleNamespace(big_cores=(0,), is_emulated=False)
+    it: Any = SimpleNamespace(transport=Broken("kitchen"), facts=facts, profile=Profile("x"))
+    with (
+        pytest.raises(DeviceError, match="the server does not answer"),
+        _tasks_device.Watch(it, 1).watched(),
+    ):
+        raise DeviceError("kitchen: the server does not answer")
+    with _tasks_device.Watch(it, 1).watched() as device:
+        pass
+    assert device["peak_rss_bytes"] is None
 
 
 def test_a_device_that_tells_nothing() -> None:

@@ -120,7 +120,8 @@ def test_the_built_engines_run_on_their_devices(
     device = profile.find(name)
     engine = build.current_for(device, variant)
     if engine is None:
-        pytest.skip(f"not built: plm-edge engine build --device {name}")
+        stock = " --stock" if variant == "stock" else ""
+        pytest.skip(f"not built: plm-edge engine build --device {name}{stock}")
     engine.check()
     found = [
         elf.require_runs_on(path, elf.AARCH64, device.cpu.features)

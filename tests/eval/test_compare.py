@@ -68,10 +68,10 @@ def test_the_tables_say_what_was_measured_and_what_is_not_compared() -> None:
     grid, refused = report.difference_table([LEFT, moved])
     assert grid is None
     assert refused == [
-        "other.gguf: not compared: different machines (elsewhere, machine-1)",
+        "other.gguf: not compared: different machines (elsewhere, k1)",
     ]
     rows = report.rows([LEFT, other(), moved])
     assert rows[0]["difference_from_first"] is None
     assert rows[1]["difference_from_first"]["surprise"]["value"] == pytest.approx(0.1)
-    assert rows[2]["not_compared"] == ["different machines (elsewhere, machine-1)"]
+    assert rows[2]["not_compared"] == ["different machines (elsewhere, k1)"]
     assert any("few windows" in line for line in report.headings([LEFT]))

@@ -40,4 +40,4 @@ for recipe in q4 q8; do
 done
 
 say "5/5 ask it something"
-run plm-edge chat "$out/q8.edge.gguf" -p "What does os.path.join do?" --max-tokens 48 --seed 1
+run plm-edge chat "$out/q8.edge.gguf" -p "What does os.path.join do?" --max-tokens 48 --temperature 0

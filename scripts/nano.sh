@@ -37,7 +37,7 @@ measure() { # NAME MODEL [OPTIONS...]: held-out figures into $out/eval/NAME.json
 for name in base sft-general sft-code aries; do
     measure $name $name --answers 0 --shard test --shard sft-general-test --shard sft-code-test
 done
-measure model model --answers 40
+measure model model --answers 80
 measure forced model --answers 0 --force 0.5,0.8,0.9,0.95,0.97,0.99
 
 printf 'nano: made %s; the shipped model on the same text, for comparison:\n' "$out/model"

@@ -101,7 +101,7 @@ def main() -> None:
         layers(root),
         "Perplexity when every token keeps only its largest activations:",
         forced(cut),
-        "Questions about the test modules (answers: greedy, 64 tokens):",
+        "Questions about the test modules (answers: greedy, at most 128 tokens):",
         tasks(final),
     ]
     text = CARD.read_text(encoding="utf-8")

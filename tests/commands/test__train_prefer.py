@@ -48,7 +48,7 @@ def test_own_pairs_move_the_model_and_a_second_call_has_nothing_to_do(tmp_path: 
 
 def test_a_dry_run_says_what_and_writes_nothing(tmp_path: Path) -> None:
     words = ("nano-aries", "--start-from", "sft", "-o", tmp_path / "run", "--tokenizer", "tok")
-    assert "160 documented answers and in 2 online rounds" in run(*words, "--dry-run").stdout
+    assert "240 documented answers and in 2 online rounds" in run(*words, "--dry-run").stdout
     assert list(tmp_path.iterdir()) == []
 
 

@@ -31,7 +31,7 @@ def test_a_plan_is_an_estimate_and_speaks_json() -> None:
 def test_dry_runs_do_nothing(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ["nano", "--data", str(tmp_path / "data"), "-o", str(out), "--dry-run"]
-    assert "800 steps of 4,096 tokens" in run("run", *words).stdout
+    assert "2,400 steps of 2,048 tokens" in run("run", *words).stdout
     tokenizer = ["--tokenizer", str(tmp_path), "--dry-run"]
     assert "would write" in run("export", str(out), "-o", str(out), *tokenizer).stdout
     assert not out.exists()

@@ -57,9 +57,12 @@ class Row:
 
 
 def shape() -> PlmShape:
-    """PLM-1.8B with few layers, and a vocabulary cut alike: the head keeps its share."""
+    """PLM-1.8B with few layers, and a vocabulary cut alike: the head keeps its share.
+
+    Whole groups of 8 rows, as the uncut vocabulary has: other matrices are not repacked.
+    """
     whole = SHAPES["plm-1.8b"]
-    vocabulary = whole.vocab_size * LAYERS // whole.num_hidden_layers
+    vocabulary = -(-whole.vocab_size * LAYERS // whole.num_hidden_layers // 8) * 8
     return replace(whole, num_hidden_layers=LAYERS, vocab_size=vocabulary)
 
 

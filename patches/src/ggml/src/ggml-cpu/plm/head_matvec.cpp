@@ -86,7 +86,10 @@ template <class block> void expand(const block * b, int64_t n_blocks, float * y)
 
 #if defined(__ARM_FEATURE_DOTPROD)
 
-// 32 values in 15 bits, scale * (128 hi + lo): two SDOTs are a quarter of the instructions of a detour
+// up to so many tokens take turns at the weights, in integers, instead of sharing rows expanded to floats
+constexpr int64_t DOT_TOKENS = INT64_MAX;
+
+// 32 values in 16 bits, scale * (256 hi + lo): two SDOTs are a quarter of the instructions of a detour
 // through floats
 struct fixed_block {
     int8_t hi[32];
@@ -97,7 +100,7 @@ struct fixed_block {
 static_assert(sizeof(fixed_block) <= 32 * sizeof(float), "it takes the place of a row of floats");
 
 void to_fixed(const float * x, int64_t n, fixed_block * y) {
-    constexpr int most = 127 * 128;
+    constexpr int most = 127 * 256;
     for (int64_t i = 0; i < n / 32; i++, x += 32, y++) {
         float32x4_t max = vdupq_n_f32(1e-30f);
         for (int j = 0; j < 32; j += 4) {
@@ -109,9 +112,9 @@ void to_fixed(const float * x, int64_t n, fixed_block * y) {
             const int32x4_t a  = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + j), factor));
             const int32x4_t b  = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + j + 4), factor));
             const int16x8_t v  = vcombine_s16(vqmovn_s32(a), vqmovn_s32(b));
-            const int16x8_t hi = vrshrq_n_s16(v, 7);
+            const int16x8_t hi = vrshrq_n_s16(v, 8);
             vst1_s8(y->hi + j, vmovn_s16(hi));
-            vst1_s8(y->lo + j, vmovn_s16(vsubq_s16(v, vshlq_n_s16(hi, 7))));
+            vst1_s8(y->lo + j, vmovn_s16(vsubq_s16(v, vshlq_n_s16(hi, 8))));
         }
     }
 }
@@ -131,28 +134,42 @@ int8x16x2_t weights_of(const block_q4_0 & b) {
     };
 }
 
-template <int N, class block>
-void dot_rows(const char * rows, size_t stride, int64_t n, const fixed_block * x, float * y) {
-    float32x4_t sum[N];
-    unroll<N>([&](auto r) { sum[r] = vdupq_n_f32(0.0f); });
-    for (int64_t i = 0; i < n / 32; i++, x++) {
-        const int8x16x2_t hi = {
-            { vld1q_s8(x->hi), vld1q_s8(x->hi + 16) }
-        };
-        const int8x16x2_t lo = {
-            { vld1q_s8(x->lo), vld1q_s8(x->lo + 16) }
-        };
-        unroll<N>([&](auto r) {
-            const block &     b    = ((const block *) (rows + r * stride))[i];
-            const int8x16x2_t w    = weights_of(b);
-            const int32x4_t   zero = vdupq_n_s32(0);
-            const int32x4_t   h    = vdotq_s32(vdotq_s32(zero, w.val[0], hi.val[0]), w.val[1], hi.val[1]);
-            const int32x4_t   l    = vdotq_s32(vdotq_s32(zero, w.val[0], lo.val[0]), w.val[1], lo.val[1]);
-            const int32x4_t   dot  = vaddq_s32(l, vshlq_n_s32(h, 7));
-            sum[r]                 = vfmaq_n_f32(sum[r], vcvtq_f32_s32(dot), GGML_CPU_FP16_TO_FP32(b.d) * x->scale);
+// four rows of one block: their sums, each still spread over four lanes, become one vector
+int32x4_t sum_each(const int32x4_t * v) {
+    return vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3]));
+}
+
+template <class block> void dot_4_rows(const char * rows, size_t stride, int64_t n, const fixed_block * x, float * y) {
+    float32x4_t sum = vdupq_n_f32(0.0f);
+    for (int64_t i = 0; i < n / 32; i++, x++, rows += sizeof(block)) {
+        const int8x16_t hi[2] = { vld1q_s8(x->hi), vld1q_s8(x->hi + 16) };
+        const int8x16_t lo[2] = { vld1q_s8(x->lo), vld1q_s8(x->lo + 16) };
+        float16x4_t     d     = vdup_n_f16(0);
+        int32x4_t       dot[4];
+        unroll<4>([&](auto r) {
+            const block &     b = *(const block *) (rows + r * stride);
+            const int8x16x2_t w = weights_of(b);
+            const int32x4_t   h = vdotq_s32(vdotq_s32(vdupq_n_s32(0), w.val[0], hi[0]), w.val[1], hi[1]);
+            dot[r]              = vdotq_s32(vdotq_s32(vshlq_n_s32(h, 8), w.val[0], lo[0]), w.val[1], lo[1]);
+            d                   = vld1_lane_f16((const float16_t *) &b.d, d, decltype(r)::value);
         });
+        sum = vfmaq_f32(sum, vcvtq_f32_s32(sum_each(dot)), vmulq_n_f32(vcvt_f32_f16(d), x->scale));
     }
-    unroll<N>([&](auto r) { y[r] = vaddvq_f32(sum[r]); });
+    vst1q_f32(y, sum);
+}
+
+template <class block> float dot_row(const char * row, int64_t n, const fixed_block * x) {
+    float sum = 0.0f;
+    for (int64_t i = 0; i < n / 32; i++, x++, row += sizeof(block)) {
+        const block &     b = *(const block *) row;
+        const int8x16x2_t w = weights_of(b);
+        const int32x4_t   h =
+            vdotq_s32(vdotq_s32(vdupq_n_s32(0), w.val[0], vld1q_s8(x->hi)), w.val[1], vld1q_s8(x->hi + 16));
+        const int32x4_t v =
+            vdotq_s32(vdotq_s32(vshlq_n_s32(h, 8), w.val[0], vld1q_s8(x->lo)), w.val[1], vld1q_s8(x->lo + 16));
+        sum += vaddvq_s32(v) * (GGML_CPU_FP16_TO_FP32(b.d) * x->scale);
+    }
+    return sum;
 }
 
 template <class block>
@@ -161,14 +178,16 @@ void dot_all_rows(const char * rows, size_t stride, int64_t n_rows, int64_t n, c
     to_fixed(x, n, fixed);
     int64_t r = 0;
     for (; r + 4 <= n_rows; r += 4) {
-        dot_rows<4, block>(rows + r * stride, stride, n, fixed, y + r);
+        dot_4_rows<block>(rows + r * stride, stride, n, fixed, y + r);
     }
     for (; r < n_rows; r++) {
-        dot_rows<1, block>(rows + r * stride, stride, n, fixed, y + r);
+        y[r] = dot_row<block>(rows + r * stride, n, fixed);
     }
 }
 
 #else
+
+constexpr int64_t DOT_TOKENS = 1;
 
 // rows that share the loads of x and hide each other's latency; measured on Zen 5, 2026-11: 4.6 -> 3.3 ms for Q4_0,
 // a loss for Q8_0, whose expansion keeps the ports busy alone
@@ -388,9 +407,11 @@ void head_dot_rows(const ggml_tensor * w,
         return;
     }
 #endif
-    if (n_tokens == 1 && (w->type == GGML_TYPE_Q8_0 || w->type == GGML_TYPE_Q4_0)) {
+    if (n_tokens <= DOT_TOKENS && (w->type == GGML_TYPE_Q8_0 || w->type == GGML_TYPE_Q4_0)) {
         const auto f = w->type == GGML_TYPE_Q8_0 ? dot_all_rows<block_q8_0> : dot_all_rows<block_q4_0>;
-        f(data + begin * w->nb[1], w->nb[1], end - begin, n, x, y.data, tmp);
+        for (int64_t t = 0; t < n_tokens; t++) {
+            f(data + begin * w->nb[1], w->nb[1], end - begin, n, x + t * x_stride, y.data + t * y.stride, tmp);
+        }
         return;
     }
     for (int64_t r = begin; r < end; r++) {

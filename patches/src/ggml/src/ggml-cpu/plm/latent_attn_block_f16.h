@@ -1,9 +1,10 @@
 #pragma once
 
 // The block of latent_attn_block_f32.h in half precision, for ARM CPUs whose fp16 multiply-add has twice the
-// lanes of the float one. Sums stay short: 32 products for a score, ROWS for a value, then they are added to
-// floats. Rows are scaled by a power of two (exact) and queries and weights to a largest value of 1, hence no
-// sum can overflow.
+// lanes of the float one. Sums stay short: SEG products for a score, ROWS for a value, then they are added to
+// floats. Queries and weights are scaled to a largest value of 1. Rows of halfs are read where they lie when a look
+// at their squares shows that no sum can overflow and nothing that counts is denormal, as for every normal latent;
+// other rows are copied and scaled by a power of two (exact).
 
 #include "head_matvec.h"
 #include "latent_attn_block_f32.h"
@@ -27,20 +28,21 @@ struct block_f16 {
     static constexpr int QK_ROWS = 8;
     static constexpr int PV_COLS = 8;
 
-    int64_t     first_part;  // dimensions of the first part of a row, and of the second; multiples of 32
-    int64_t     second_part;
-    int64_t     width;
-    int64_t     value_pad;     // floats from column to column of o
-    float16_t * c;             // [ROWS][width]
-    float16_t * q;             // [groups][width][COLS]
-    float *     q_scale;       // [groups][COLS]
-    float *     row;           // one row in float
-    float *     first_scale;   // [ROWS]
-    float *     second_scale;  // [ROWS]
+    int64_t           first_part;  // dimensions of the first part of a row, and of the second; multiples of 32
+    int64_t           second_part;
+    int64_t           width;
+    int64_t           value_pad;  // floats from column to column of o
+    float16_t *       c;          // [ROWS][width], copied rows
+    float16_t *       q;          // [groups][width][COLS]
+    float *           q_scale;    // [groups][COLS]
+    float *           row;        // one row in float
+    float *           row_scale;  // [ROWS]
+    const float16_t * rows;       // in c, or where they lie
+    int64_t           row_stride;
 
     static size_t scratch_bytes(int64_t first_part, int64_t second_part, int64_t n_col_pad) {
         const int64_t width = first_part + second_part;
-        return (ROWS + n_col_pad) * width * sizeof(float16_t) + (n_col_pad + width + 2 * ROWS) * sizeof(float);
+        return (ROWS + n_col_pad) * width * sizeof(float16_t) + (n_col_pad + width + ROWS) * sizeof(float);
     }
 
     block_f16(int64_t first_part, int64_t second_part, int64_t n_col_pad, void * scratch) :
@@ -48,13 +50,14 @@ struct block_f16 {
         second_part(second_part),
         width(first_part + second_part),
         value_pad(GGML_PAD(first_part, 32)) {
-        c            = (float16_t *) scratch;
-        q            = c + ROWS * width;
-        q_scale      = (float *) (q + n_col_pad * width);
-        row          = q_scale + n_col_pad;
-        first_scale  = row + width;
-        second_scale = first_scale + ROWS;
-        memset(scratch, 0, (char *) (second_scale + ROWS) - (char *) scratch);
+        c          = (float16_t *) scratch;
+        q          = c + ROWS * width;
+        q_scale    = (float *) (q + n_col_pad * width);
+        row        = q_scale + n_col_pad;
+        row_scale  = row + width;
+        rows       = c;
+        row_stride = width;
+        memset(scratch, 0, (char *) (row_scale + ROWS) - (char *) scratch);
     }
 
     //
@@ -90,17 +93,18 @@ struct block_f16 {
     void forget_scales() {}
 
     bool load_rows(ggml_type type, const char * const * rows, int n) {
+        if (type == GGML_TYPE_F16 && n > 0 && use_in_place((const float16_t * const *) rows, n)) {
+            return false;
+        }
+        use_copy();
         for (int r = 0; r < n; r++) {
+            float16_t * to = c + r * width;
             switch (type) {
                 case GGML_TYPE_F16:
-                    first_scale[r] = load_halfs((const uint16_t *) rows[r], first_part, c + r * width);
-                    second_scale[r] =
-                        load_halfs((const uint16_t *) rows[r] + first_part, second_part, c + r * width + first_part);
+                    row_scale[r] = load_halfs((const uint16_t *) rows[r], width, to);
                     break;
                 case GGML_TYPE_Q8_0:
-                    first_scale[r]  = load_q8_0((const block_q8_0 *) rows[r], first_part, c + r * width);
-                    second_scale[r] = load_q8_0((const block_q8_0 *) rows[r] + first_part / 32, second_part,
-                                                c + r * width + first_part);
+                    row_scale[r] = load_q8_0((const block_q8_0 *) rows[r], width, to);
                     break;
                 default:
                     row_to_f32(type, rows[r], 0, width, row);
@@ -110,7 +114,51 @@ struct block_f16 {
         return false;
     }
 
+    void use_copy() {
+        rows       = c;
+        row_stride = width;
+    }
+
+    bool use_in_place(const float16_t * const * from, int n) {
+        const int64_t stride = n > 1 ? from[1] - from[0] : width;
+        for (int r = 1; r < n; r++) {
+            if (from[r] - from[r - 1] != stride) {
+                return false;
+            }
+        }
+        for (int r = 0; r < n; r += QK_ROWS) {
+            if (!is_normal(from[r], stride, n - r < QK_ROWS ? n - r : QK_ROWS)) {
+                return false;
+            }
+        }
+        rows       = from[0];
+        row_stride = stride;
+        for (int r = 0; r < n; r++) {
+            row_scale[r] = 1.0f;
+        }
+        return true;
+    }
+
+    // Whether no value of up to QK_ROWS rows is above 179 and one is above 1/128: the squares of a lane, a few hundred,
+    // add up to something between 1/16 and 32000. Infinities and NaN fail too.
+    bool is_normal(const float16_t * x, int64_t stride, int n) const {
+        float16x8_t sum[4];
+        unroll<4>([&](auto i) { sum[i] = vdupq_n_f16(0); });
+        for (int r = 0; r < n; r++) {
+            for (int64_t d = 0; d < width; d += 32) {
+                unroll<4>([&](auto i) {
+                    const float16x8_t v = vld1q_f16(x + r * stride + d + 8 * i);
+                    sum[i]              = vfmaq_f16(sum[i], v, v);
+                });
+            }
+        }
+        const float16x8_t most = vmaxq_f16(vmaxq_f16(sum[0], sum[1]), vmaxq_f16(sum[2], sum[3]));
+        const float       max  = (float) vmaxvq_f16(most);
+        return max >= 1.0f / 16 && max <= 32000.0f;
+    }
+
     bool load_floats(const float * first, int64_t first_stride, const float * second, int64_t second_stride, int n) {
+        use_copy();
         for (int r = 0; r < n; r++) {
             load_row(first + r * first_stride, second + r * second_stride, r);
         }
@@ -118,8 +166,12 @@ struct block_f16 {
     }
 
     void load_row(const float * first, const float * second, int r) {
-        first_scale[r]  = load_f32(first, first_part, c + r * width);
-        second_scale[r] = load_f32(second, second_part, c + r * width + first_part);
+        const float first_max  = max_of(first, first_part);
+        const float second_max = max_of(second, second_part);
+        const float scale      = scale_of(first_max > second_max ? first_max : second_max);
+        load_f32(first, first_part, scale, c + r * width);
+        load_f32(second, second_part, scale, c + r * width + first_part);
+        row_scale[r] = scale;
     }
 
     // the power of two that brings max to 0.5 .. 1
@@ -131,17 +183,20 @@ struct block_f16 {
         return std::ldexp(1.0f, exponent);
     }
 
-    static float load_f32(const float * x, int64_t n, float16_t * to) {
+    static float max_of(const float * x, int64_t n) {
         float32x4_t max = vdupq_n_f32(0.0f);
         for (int64_t d = 0; d < n; d += 4) {
             max = vmaxq_f32(max, vabsq_f32(vld1q_f32(x + d)));
         }
-        const float scale  = scale_of(vmaxvq_f32(max));
+        return vmaxvq_f32(max);
+    }
+
+    static void load_f32(const float * x, int64_t n, float scale, float16_t * to) {
         const float factor = 1.0f / scale;
-        for (int64_t d = 0; d < n; d += 4) {
-            vst1_f16(to + d, vcvt_f16_f32(vmulq_n_f32(vld1q_f32(x + d), factor)));
+        for (int64_t d = 0; d < n; d += 8) {
+            const float16x4_t low = vcvt_f16_f32(vmulq_n_f32(vld1q_f32(x + d), factor));
+            vst1q_f16(to + d, vcvt_high_f16_f32(low, vmulq_n_f32(vld1q_f32(x + d + 4), factor)));
         }
-        return scale;
     }
 
     static float load_halfs(const uint16_t * x, int64_t n, float16_t * to) {
@@ -194,26 +249,35 @@ struct block_f16 {
     // s[row * s_stride + col]; rows past n, to a multiple of QK_ROWS, are written too and mean nothing
     void scores(int64_t group, int n, float * s, int64_t s_stride) const {
         for (int r = 0; r < n; r += QK_ROWS) {
-            for (int64_t d = 0; d < width; d += SEG) {
-                score_tile(c + r * width + d, width, q + (group * width + d) * COLS, q_scale + group * COLS,
-                           (d < first_part ? first_scale : second_scale) + r, s + r * s_stride, s_stride, d == 0);
+            const float16_t * tile[QK_ROWS];
+            for (int i = 0; i < QK_ROWS; i++) {
+                tile[i] = rows + (r + i < n ? r + i : n - 1) * row_stride;
             }
+            float * y = s + r * s_stride;
+            for (int64_t d = 0; d < width; d += SEG) {
+                score_tile(tile, d, d + SEG < width ? d + SEG : width, q + group * width * COLS, y, s_stride);
+            }
+            unroll<QK_ROWS>([&](auto i) {
+                unroll<4>([&](auto j) {
+                    const float32x4_t scale = vmulq_n_f32(vld1q_f32(q_scale + group * COLS + 4 * j), row_scale[r + i]);
+                    vst1q_f32(y + i * s_stride + 4 * j, vmulq_f32(vld1q_f32(y + i * s_stride + 4 * j), scale));
+                });
+            });
         }
     }
 
-    static void score_tile(const float16_t * rows,
-                           int64_t           stride,
-                           const float16_t * qs,
-                           const float *     q_scale,
-                           const float *     row_scale,
-                           float *           s,
-                           int64_t           s_stride,
-                           bool              is_first) {
+    // the products of dimensions begin to end; the first ones begin the sums in s
+    static void score_tile(const float16_t * const * rows,
+                           int64_t                   begin,
+                           int64_t                   end,
+                           const float16_t *         qs,
+                           float *                   s,
+                           int64_t                   s_stride) {
         float16x8_t acc[QK_ROWS][2];
         unroll<QK_ROWS>([&](auto r) { acc[r][0] = acc[r][1] = vdupq_n_f16(0); });
-        for (int d = 0; d < SEG; d += 8) {
+        for (int64_t d = begin; d < end; d += 8) {
             float16x8_t v[QK_ROWS];
-            unroll<QK_ROWS>([&](auto r) { v[r] = vld1q_f16(rows + r * stride + d); });
+            unroll<QK_ROWS>([&](auto r) { v[r] = vld1q_f16(rows[r] + d); });
             unroll<8>([&](auto lane) {
                 const float16x8_t q0 = vld1q_f16(qs + (d + lane) * COLS);
                 const float16x8_t q1 = vld1q_f16(qs + (d + lane) * COLS + 8);
@@ -223,13 +287,18 @@ struct block_f16 {
                 });
             });
         }
-        for (int j = 0; j < 4; j++) {
-            const float32x4_t scale = vld1q_f32(q_scale + 4 * j);
+        const auto sum = [&](auto r, auto j) {
+            return j % 2 == 0 ? vcvt_f32_f16(vget_low_f16(acc[r][j / 2])) : vcvt_high_f32_f16(acc[r][j / 2]);
+        };
+        if (begin == 0) {
+            unroll<QK_ROWS>(
+                [&](auto r) { unroll<4>([&](auto j) { vst1q_f32(s + r * s_stride + 4 * j, sum(r, j)); }); });
+        } else {
             unroll<QK_ROWS>([&](auto r) {
-                const float16x8_t half = j < 2 ? acc[r][0] : acc[r][1];
-                const float32x4_t x    = j % 2 == 0 ? vcvt_f32_f16(vget_low_f16(half)) : vcvt_high_f32_f16(half);
-                const float32x4_t old  = is_first ? vdupq_n_f32(0.0f) : vld1q_f32(s + r * s_stride + 4 * j);
-                vst1q_f32(s + r * s_stride + 4 * j, vfmaq_f32(old, x, vmulq_n_f32(scale, row_scale[r])));
+                unroll<4>([&](auto j) {
+                    float * y = s + r * s_stride + 4 * j;
+                    vst1q_f32(y, vaddq_f32(vld1q_f32(y), sum(r, j)));
+                });
             });
         }
     }
@@ -245,7 +314,7 @@ struct block_f16 {
         pack_weights(w, n, weights, scale);
         for (int64_t d = 0; d < first_part; d += 16) {
             for (int col = 0; col < COLS; col += PV_COLS) {
-                value_tile(c + d, width, n, &weights[0][col], scale + col, corr + col, o + col * value_pad + d,
+                value_tile(rows + d, row_stride, n, &weights[0][col], scale + col, corr + col, o + col * value_pad + d,
                            value_pad);
             }
         }
@@ -255,12 +324,12 @@ struct block_f16 {
         for (int j = 0; j < COLS; j += 4) {
             float32x4_t max = vdupq_n_f32(1e-30f);
             for (int r = 0; r < n; r++) {
-                max = vmaxq_f32(max, vmulq_n_f32(vld1q_f32(w + r * COLS + j), first_scale[r]));
+                max = vmaxq_f32(max, vmulq_n_f32(vld1q_f32(w + r * COLS + j), row_scale[r]));
             }
             vst1q_f32(scale + j, max);
             const float32x4_t factor = vdivq_f32(vdupq_n_f32(1.0f), max);
             for (int r = 0; r < n; r++) {
-                const float32x4_t x = vmulq_n_f32(vld1q_f32(w + r * COLS + j), first_scale[r]);
+                const float32x4_t x = vmulq_n_f32(vld1q_f32(w + r * COLS + j), row_scale[r]);
                 vst1_f16(&weights[r][j], vcvt_f16_f32(vmulq_f32(x, factor)));
             }
         }
@@ -276,23 +345,35 @@ struct block_f16 {
                            int64_t           o_stride) {
         float16x8_t acc[PV_COLS][2];
         unroll<PV_COLS>([&](auto i) { acc[i][0] = acc[i][1] = vdupq_n_f16(0); });
-        for (int r = 0; r < n; r++, rows += stride, weights += COLS) {
-            const float16x8_t w  = vld1q_f16(weights);
-            const float16x8_t v0 = vld1q_f16(rows);
-            const float16x8_t v1 = vld1q_f16(rows + 8);
+        const auto add = [&](int64_t r) {
+            const float16x8_t w  = vld1q_f16(weights + r * COLS);
+            const float16x8_t v0 = vld1q_f16(rows + r * stride);
+            const float16x8_t v1 = vld1q_f16(rows + r * stride + 8);
             unroll<PV_COLS>([&](auto i) {
                 acc[i][0] = vfmaq_laneq_f16(acc[i][0], v0, w, decltype(i)::value);
                 acc[i][1] = vfmaq_laneq_f16(acc[i][1], v1, w, decltype(i)::value);
             });
+        };
+        int r = 0;
+        for (; r + 4 <= n; r += 4) {
+            unroll<4>([&](auto i) { add(r + i); });
         }
+        for (; r < n; r++) {
+            add(r);
+        }
+        const float32x4_t old_factor[2] = { vld1q_f32(corr), vld1q_f32(corr + 4) };
+        const float32x4_t new_factor[2] = { vld1q_f32(scale), vld1q_f32(scale + 4) };
         unroll<PV_COLS>([&](auto i) {
+            constexpr int lane = decltype(i)::value % 4;
+            float *       y    = o + i * o_stride;
+            float32x4_t   sum[4];
             unroll<4>([&](auto j) {
                 const float16x8_t half = acc[i][j / 2];
                 const float32x4_t x    = j % 2 == 0 ? vcvt_f32_f16(vget_low_f16(half)) : vcvt_high_f32_f16(half);
-                float *           y    = o + i * o_stride + 4 * j;
-                const float32x4_t old  = vmulq_n_f32(vld1q_f32(y), corr[i]);
-                vst1q_f32(y, vfmaq_n_f32(old, x, scale[i]));
+                const float32x4_t old  = vmulq_laneq_f32(vld1q_f32(y + 4 * j), old_factor[i / 4], lane);
+                sum[j]                 = vfmaq_laneq_f32(old, x, new_factor[i / 4], lane);
             });
+            unroll<4>([&](auto j) { vst1q_f32(y + 4 * j, sum[j]); });
         });
     }
 

@@ -40,7 +40,7 @@ struct decode_layout {
     int64_t n_col_pad;  // to whole groups of COLS
     int64_t rank_pad;
     size_t  queries;    // float [n_stream][width][n_col_pad]
-    size_t  visible;    // int32 [n_stream][n_kv], then one count per stream
+    size_t  visible;    // int32 [n_stream][n_kv], then per stream a count and whether the mask adds nothing to them
     size_t  partials;   // float [n_stream + n_tasks] slots
     size_t  scratch;    // [n_tasks]
     size_t  scratch_bytes;
@@ -52,7 +52,7 @@ struct decode_layout {
         rank_pad      = GGML_PAD(p.rank, 32);
         queries       = 0;
         visible       = queries + pad64(p.n_stream * p.width * n_col_pad * sizeof(float));
-        partials      = visible + pad64(p.n_stream * (p.n_kv + 1) * sizeof(int32_t));
+        partials      = visible + pad64(p.n_stream * (p.n_kv + 2) * sizeof(int32_t));
         scratch       = partials + (p.n_stream + n_tasks) * slot_floats() * sizeof(float);
         scratch_bytes = attend_bytes > heads_bytes(p) ? attend_bytes : heads_bytes(p);
         total         = scratch + n_tasks * scratch_bytes;
@@ -100,7 +100,9 @@ template <class block> struct decode {
 
     int32_t * visible(int64_t stream) const { return (int32_t *) (base + at.visible) + stream * p.n_kv; }
 
-    int32_t & n_visible(int64_t stream) const { return visible(p.n_stream)[stream]; }
+    int32_t & n_visible(int64_t stream) const { return visible(p.n_stream)[2 * stream]; }
+
+    int32_t & is_open(int64_t stream) const { return visible(p.n_stream)[2 * stream + 1]; }
 
     float * slot(int64_t index) const { return (float *) (base + at.partials) + index * at.slot_floats(); }
 
@@ -120,28 +122,38 @@ template <class block> struct decode {
     void merge(int64_t head, float * latent) const;
 };
 
-bool is_visible(const latent_problem & p, const char * mask, int64_t j) {
-    constexpr uint16_t minus_inf = 0xfc00;
-    return p.mask->type == GGML_TYPE_F16 ? ((const uint16_t *) mask)[j] != minus_inf :
-                                           ((const float *) mask)[j] != -INFINITY;
-}
-
 //
 // prepare
 //
 
-template <class block> void decode<block>::list_visible(int64_t stream) const {
-    int32_t * list = visible(stream);
-    int32_t   n    = 0;
+// rows that some token sees; says whether all tokens see all of them, with nothing to add
+template <class value>
+int32_t list_seen(const latent_problem & p, int64_t stream, value hidden, int32_t * list, int32_t & is_open) {
+    int32_t n       = 0;
+    int32_t special = 0;
     for (int64_t j = 0; j < p.n_kv; j++) {
-        bool any = false;
+        int32_t seen  = 0;
+        int32_t other = 0;
         for (int64_t t = 0; t < p.n_tps; t++) {
-            any |= is_visible(p, p.mask_row(stream, t), j);
+            const value m = ((const value *) p.mask_row(stream, t))[j];
+            seen |= m != hidden;
+            other |= m != value(0);
         }
         list[n] = (int32_t) j;
-        n += any;
+        n += seen;
+        special |= seen & other;
     }
-    n_visible(stream) = n;
+    is_open = !special;
+    return n;
+}
+
+template <class block> void decode<block>::list_visible(int64_t stream) const {
+    constexpr uint16_t minus_inf = 0xfc00;
+
+    int32_t * list    = visible(stream);
+    n_visible(stream) = p.mask->type == GGML_TYPE_F16 ?
+                            list_seen<uint16_t>(p, stream, minus_inf, list, is_open(stream)) :
+                            list_seen<float>(p, stream, -INFINITY, list, is_open(stream));
 }
 
 // latent dimensions begin..end of one head's absorbed queries
@@ -277,7 +289,7 @@ template <class block> void decode<block>::attend_rows(block & kernel, int64_t s
         kernel.announce(next.data, next.n, p.cache->nb[1]);
 
         for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
-            const mask_kind mask = look_at_mask(p, stream, g * COLS, at.n_col, b);
+            const mask_kind mask = is_open(stream) ? mask_kind::open : look_at_mask(p, stream, g * COLS, at.n_col, b);
             if (mask == mask_kind::hidden) {
                 continue;
             }

@@ -2,6 +2,7 @@
 
 #include "ggml-impl.h"
 #include "sparse_axpy_avx512.h"
+#include "sparse_axpy_dotprod.h"
 #include "sparse_axpy_simd.h"
 
 #include <algorithm>
@@ -40,6 +41,16 @@ void axpy_portable(ggml_type type, const axpy_rows & rows, int64_t begin, int64_
 }  // namespace
 
 void axpy(ggml_type type, const axpy_rows & rows, const axpy_rows & next, int64_t n, float * acc) {
+#if defined(PLM_AXPY_DOTPROD)
+    if (type == GGML_TYPE_Q4_0) {
+        axpy_rows left = rows;
+        dotprod::axpy_q4_0(left, next, n, acc);
+        if (left.n > 0) {
+            simd::axpy(type, left, axpy_rows(), n, acc);
+        }
+        return;
+    }
+#endif
     int64_t done = 0;
 #if defined(PLM_AXPY_AVX512)
     done = avx512::axpy(type, rows, next, n, acc);

@@ -10,7 +10,16 @@
 
 namespace plm {
 
+#if defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+constexpr int AXPY_MAX_ROWS = 64;
+#else
 constexpr int AXPY_MAX_ROWS = 8;
+#endif
+
+// Fixed point wants scales of one magnitude together: this is how far apart those of one pass may be, and how many
+// magnitudes are told apart. Elsewhere the order of the rows does not matter.
+constexpr float AXPY_RANGE  = 64.0f;
+constexpr int   AXPY_LEVELS = AXPY_MAX_ROWS > 8 ? 4 : 1;
 
 struct axpy_rows {
     const char * row[AXPY_MAX_ROWS];

@@ -6,6 +6,7 @@
 #include "sparse_profile.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace plm {
@@ -85,8 +86,28 @@ struct decoder {
         return { data, buf.input_size, n_tokens };
     }
 
+    // one token: most neurons are dead, and four of those are passed over at once
+    void collect_one(live_count & live, int64_t list, int64_t begin, int64_t n, const float * v) const {
+        for (int64_t i = 0; i < n; i += 4) {
+            const int64_t end = std::min(i + 4, n);
+            if (end - i == 4 && v[i] == 0.0f && v[i + 1] == 0.0f && v[i + 2] == 0.0f && v[i + 3] == 0.0f) {
+                continue;
+            }
+            for (int64_t j = i; j < end; j++) {
+                buf.act[list + live.n]    = v[j];
+                buf.neuron[list + live.n] = (int32_t) (begin + j);
+                live.n += v[j] != 0.0f;
+            }
+        }
+        live.fired = live.n;
+    }
+
     // appends what fired among neurons begin .. begin + n; v[t * stride + i] belongs to neuron begin + i
     void collect(live_count & live, int64_t list, int64_t begin, int64_t n, const float * v, int64_t stride) const {
+        if (n_tokens == 1) {
+            collect_one(live, list, begin, n, v);
+            return;
+        }
         for (int64_t i = 0; i < n; i++) {
             const int64_t at    = list + live.n;
             int64_t       fired = 0;
@@ -163,6 +184,21 @@ struct decoder {
         }
     }
 
+    // of this thread's share and the first token
+    float largest_act() const {
+        float top = 0.0f;
+        for_my_live([&](int64_t at) { top = std::max(top, std::fabs(buf.act[at])); });
+        return top;
+    }
+
+    static int level_of(float act, float top) {
+        int level = 0;
+        for (; level < AXPY_LEVELS - 1 && std::fabs(act) * AXPY_RANGE < top; level++) {
+            top /= AXPY_RANGE;
+        }
+        return level;
+    }
+
     void add_live() const {
         memset(thread_sum(params->ith), 0, n_tokens * src.n_embd() * sizeof(float));
 
@@ -178,12 +214,18 @@ struct decoder {
             n[0] = n[1];
             n[1] = 0;
         };
-        for_my_live([&](int64_t at) {
-            places[1][n[1]++] = at;
-            if (n[1] == AXPY_MAX_ROWS) {
-                flush();
-            }
-        });
+        const float top = AXPY_LEVELS > 1 && n_tokens == 1 ? largest_act() : 0.0f;
+        for (int level = 0; level < (top > 0.0f ? AXPY_LEVELS : 1); level++) {
+            for_my_live([&](int64_t at) {
+                if (top > 0.0f && level_of(buf.act[at], top) != level) {
+                    return;
+                }
+                places[1][n[1]++] = at;
+                if (n[1] == AXPY_MAX_ROWS) {
+                    flush();
+                }
+            });
+        }
         flush();
         flush();
     }

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from plm_edge.errors import InputError, SpaceError
+from plm_edge.shell import quote
 
 
 def cache_dir() -> Path:
@@ -89,9 +90,9 @@ def _remove(path: Path) -> None:
 def write_error(target: Path, error: OSError) -> InputError | SpaceError:
     """The user's version of an OSError met while writing `target`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return SpaceError(f"{target}: the disk is full", hint=f"df -h {target.parent}")
+        return SpaceError(f"{target}: the disk is full", hint=quote(["df", "-h", target.parent]))
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return InputError(f"{target}: cannot write: {reason}", hint=f"ls -ld {target.parent}")
+    return InputError(f"{target}: cannot write: {reason}", hint=quote(["ls", "-ld", target.parent]))
 
 
 def write_text_atomic(target: Path, text: str) -> None:
@@ -110,7 +111,7 @@ def require_space(target: Path, size_bytes: int) -> None:
         raise SpaceError(
             f"{target}: needs {size_bytes / 1e9:.2f} GB, but {folder} has "
             f"{free_bytes / 1e9:.2f} GB free",
-            hint=f"df -h {folder}",
+            hint=quote(["df", "-h", folder]),
         )
 
 
@@ -128,4 +129,4 @@ def read_bytes(path: Path, *, limit_bytes: int) -> bytes:
 def read_error(path: Path, error: OSError) -> InputError:
     """The user's version of an OSError met while reading `path`."""
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return InputError(f"{path}: cannot read: {reason}", hint=f"ls -l {path}")
+    return InputError(f"{path}: cannot read: {reason}", hint=quote(["ls", "-l", path]))

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from plm_edge.errors import ConfigError, InputError
 from plm_edge.paths import config_dir
 from plm_edge.schema import read_toml
+from plm_edge.shell import quote
 
 Kind = Literal["converters", "quant", "devices", "patches", "training", "tasks"]
 
@@ -61,7 +62,7 @@ def set_overlay(folder: Path | None) -> None:
     """Put `folder` in front of the lookup order for this process."""
     global _overlay
     if folder is not None and not folder.is_dir():
-        raise InputError(f"{folder}: not a folder", hint=f"mkdir -p {folder}")
+        raise InputError(f"{folder}: not a folder", hint=quote(["mkdir", "-p", folder]))
     _overlay = folder
 
 

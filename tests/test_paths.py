@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -92,6 +93,13 @@ def test_read_bytes_names_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "big").write_bytes(b"x" * 11)
     with pytest.raises(InputError, match="11 bytes, expected at most 10"):
         paths.read_bytes(tmp_path / "big", limit_bytes=10)
+
+
+def test_a_hint_can_be_pasted_whatever_the_name(tmp_path: Path) -> None:
+    path = tmp_path / "my model; rm -r x.gguf"
+    error = paths.read_error(path, FileNotFoundError(2, "No such file or directory"))
+    assert error.hint is not None
+    assert shlex.split(error.hint)[-1] == str(path)
 
 
 def test_other_write_errors_keep_their_reason(tmp_path: Path) -> None:

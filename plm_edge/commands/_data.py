@@ -12,6 +12,7 @@ from plm_edge import console, resources
 from plm_edge.errors import InputError, PlmEdgeError
 from plm_edge.paths import config_dir, read_bytes, write_text_atomic
 from plm_edge.resources import Kind, Resource
+from plm_edge.shell import quote
 
 Load = Callable[[Resource], Any]
 """Reads a resource into its dataclass; raises `PlmEdgeError` when it is broken."""
@@ -82,7 +83,7 @@ def add_data_commands(
         copies[resource.path] = target
         for path in copies.values():
             if path.exists():
-                raise InputError(f"{path}: exists already", hint=f"rm {path}")
+                raise InputError(f"{path}: exists already", hint=quote(["rm", path]))
         for source, path in copies.items():
             if dry_run:
                 print(f"would copy {source} to {path}")
@@ -105,7 +106,7 @@ def _resolve(kind: Kind, target: str) -> Resource:
     path = Path(target)
     if path.suffix or "/" in target:
         if not path.is_file():
-            raise InputError(f"{path}: no such file", hint=f"ls {path.parent}")
+            raise InputError(f"{path}: no such file", hint=quote(["ls", path.parent]))
         return Resource(kind, path.stem, path, "user")
     return resources.find(kind, target)
 

@@ -11,6 +11,7 @@ import typer
 from plm_edge import console
 from plm_edge.commands._data import DryRunFlag, JsonFlag
 from plm_edge.errors import InputError
+from plm_edge.shell import quote
 
 app = typer.Typer(no_args_is_help=True, help="The patches that make the edge engine.")
 
@@ -85,7 +86,7 @@ def copy(
     patch_set = patches.load()
     target = folder or config_dir() / "patches"
     if target.exists():
-        raise InputError(f"{target}: exists already", hint=f"rm -r {target}")
+        raise InputError(f"{target}: exists already", hint=quote(["rm", "-r", target]))
     if dry_run:
         print(f"would copy {patch_set.folder} to {target}")
         return

@@ -11,6 +11,7 @@ import typer
 from plm_edge import console
 from plm_edge.commands._data import JsonFlag
 from plm_edge.errors import InputError
+from plm_edge.shell import quote
 
 app = typer.Typer()
 
@@ -56,7 +57,9 @@ def _sparsity(path: Path, text: Path, tokens: int, tokenizer: Path | None, as_js
     if tokenizer is None and not path.is_dir():
         raise InputError(
             f"{path}: a file, whose text needs a tokenizer's folder",
-            hint=f"plm-edge inspect {path} --sparsity {text} --tokenizer CHECKPOINT",
+            hint=quote(
+                ["plm-edge", "inspect", path, "--sparsity", text, "--tokenizer", "CHECKPOINT"]
+            ),
         )
     reference = Reference.from_checkpoint(path) if path.is_dir() else Reference.from_gguf(path)
     length = min(reference.shape.max_position_embeddings, WINDOW)

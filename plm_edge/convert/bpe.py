@@ -16,6 +16,7 @@ from plm_edge.convert.json_file import read_object, read_object_if_there
 from plm_edge.convert.tokenizer_files import TokenizerFiles
 from plm_edge.errors import InputError
 from plm_edge.paths import read_bytes
+from plm_edge.shell import quote
 
 # Token types of GGUF.
 NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
@@ -106,7 +107,7 @@ def _from_vocab_json(files: TokenizerFiles) -> Bpe:
             raise InputError(
                 f"{folder}: no tokenizer: neither tokenizer.json, vocab.json with merges.txt "
                 "nor tokenizer.model",
-                hint=f"ls {folder}",
+                hint=quote(["ls", folder]),
             )
     pre = pretokenizer.of_class(files.config.get("tokenizer_class"), files.config_path)
     vocabulary = _vocabulary(read_object(path), path)

@@ -18,6 +18,7 @@ from plm_edge.convert.json_file import read_object_if_there
 from plm_edge.errors import InputError
 from plm_edge.gguf_header import ARRAY, F32, I32, STRING, U32, GgufValue
 from plm_edge.paths import read_bytes
+from plm_edge.shell import quote
 
 _CARD_LIMIT_BYTES = 16 << 20
 _WHOLE_RANGES = {U32: range(1 << 32), I32: range(-(1 << 31), 1 << 31)}
@@ -74,7 +75,7 @@ def _unusable(folder: Path, error: Exception) -> InputError:
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
     return InputError(
         f"{folder}: README.md or generation_config.json holds a value of another kind: {reason}",
-        hint=f"head -n 30 {folder / 'README.md'}",
+        hint=quote(["head", "-n", "30", folder / "README.md"]),
     )
 
 

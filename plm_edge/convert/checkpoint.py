@@ -19,6 +19,7 @@ from plm_edge.convert.encode import RAW_DTYPES, FloatType, Raw
 from plm_edge.convert.json_file import read_object
 from plm_edge.errors import InputError
 from plm_edge.paths import read_error
+from plm_edge.shell import quote
 
 _SAFETENSORS = ("model", ".safetensors")
 _PYTORCH = ("pytorch_model", ".bin")
@@ -89,7 +90,7 @@ def open_tensors(folder: Path) -> dict[str, Tensor]:
     raise InputError(
         f"{folder}: no weights: neither model.safetensors, model.safetensors.index.json "
         "nor pytorch_model.bin",
-        hint=f"ls {folder}",
+        hint=quote(["ls", folder]),
     )
 
 
@@ -110,7 +111,7 @@ def _all(folder: Path, parts: list[str], opener: _Opener) -> Iterator[tuple[str,
         path = folder / part
         if not path.is_file():
             raise InputError(
-                f"{path}: the index names it, but it is not there", hint=f"ls {folder}"
+                f"{path}: the index names it, but it is not there", hint=quote(["ls", folder])
             )
         for tensor in opener(path):
             if tensor.name in seen:

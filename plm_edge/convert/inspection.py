@@ -16,6 +16,7 @@ from plm_edge.convert.tokenizer import read_tokenizer
 from plm_edge.errors import InputError
 from plm_edge.gguf_header import GgufHeader, GgufValue, read_header
 from plm_edge.shape import PlmShape
+from plm_edge.shell import quote
 
 CACHE_TYPES = ("f16", "q8_0")
 _TEMPLATE = "tokenizer.chat_template"
@@ -94,7 +95,7 @@ def inspect(path: Path) -> Inspection:
     if path.is_dir():
         return _folder(path)
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder", hint=f"ls {path.parent}")
+        raise InputError(f"{path}: no such file or folder", hint=quote(["ls", path.parent]))
     return _gguf(path)
 
 

@@ -35,6 +35,7 @@ from plm_edge.convert.weights import check_twins, make_pieces
 from plm_edge.errors import InputError, UsageError
 from plm_edge.gguf_header import LAYOUT_KEY, RANDOM_KEY, GgufValue, is_gguf, read_header
 from plm_edge.paths import atomic_path, require_space
+from plm_edge.shell import quote
 
 _FILE_TYPES: dict[OutputType, LlamaFileType] = {
     "f32": LlamaFileType.ALL_F32,
@@ -119,7 +120,7 @@ def prepare(
         _check_target(source, target)
         return _from_checkpoint(source, target, layout, chosen or "f16")
     if not source.exists():
-        raise InputError(f"{source}: no such file or folder", hint=f"ls {source.parent}")
+        raise InputError(f"{source}: no such file or folder", hint=quote(["ls", source.parent]))
     if not is_gguf(source):
         raise InputError(f"{source}: neither a checkpoint folder nor a GGUF file")
     if target.exists() and target.samefile(source):

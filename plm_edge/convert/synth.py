@@ -42,6 +42,7 @@ from plm_edge.convert.synth_tokenizer import (
 from plm_edge.errors import InputError, UsageError
 from plm_edge.paths import require_space, write_error
 from plm_edge.shape import PlmShape
+from plm_edge.shell import quote
 
 SHAPES = {
     "plm-1.8b": PlmShape(),
@@ -152,7 +153,7 @@ def check_request(
     if seed < 0:
         raise UsageError(f"seed {seed}, expected 0 or more")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists already", hint=f"rm -r {folder}")
+        raise InputError(f"{folder}: exists already", hint=quote(["rm", "-r", folder]))
     return make_vocabulary(shape.vocab_size)
 
 

@@ -18,6 +18,7 @@ from plm_edge.engine.library import LlamaLog, load_library
 from plm_edge.errors import InputError, PlmEdgeError
 from plm_edge.gguf_header import GgufHeader
 from plm_edge.shape import CACHE_BLOCKS, PlmShape
+from plm_edge.shell import quote
 
 Logits = NDArray[np.float32]
 Hook = Callable[[int, bool, object], bool]
@@ -105,7 +106,7 @@ class EvalModel:
     def _error(self, what: str) -> InputError:
         path = self.header.path
         reason = self._log.first_complaint() or "the engine gives no reason"
-        return InputError(f"{path}: {what}: {reason}", hint=f"plm-edge inspect {path}")
+        return InputError(f"{path}: {what}: {reason}", hint=quote(["plm-edge", "inspect", path]))
 
     # Computing
 
@@ -155,7 +156,7 @@ class EvalModel:
             raise InputError(
                 f"{self.header.path}: the model gives logits that are not numbers; "
                 "the file is damaged",
-                hint=f"plm-edge inspect {self.header.path}",
+                hint=quote(["plm-edge", "inspect", self.header.path]),
             )
 
     # Closing

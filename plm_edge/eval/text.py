@@ -15,6 +15,7 @@ from typing import Protocol
 
 from plm_edge.errors import InputError, UsageError
 from plm_edge.paths import read_bytes
+from plm_edge.shell import quote
 
 LIMIT_BYTES = 1 << 28
 _LEAST_CONTEXT = 8
@@ -73,7 +74,7 @@ def read(path: Path) -> Text:
     except UnicodeDecodeError as error:
         raise InputError(
             f"{path}: not UTF-8 text: byte {error.start} is {raw[error.start]:#04x}",
-            hint=f"iconv -t UTF-8 {path}",
+            hint=quote(["iconv", "-t", "UTF-8", path]),
         ) from error
     # The tools of llama.cpp drop one newline at the end of a file.
     content = content.removesuffix("\n")

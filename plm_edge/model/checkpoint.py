@@ -20,6 +20,7 @@ from plm_edge.model.hf_config import CONFIG, read_config
 from plm_edge.model.plm import PlmModel
 from plm_edge.paths import atomic_path, write_text_atomic
 from plm_edge.shape import PlmShape
+from plm_edge.shell import quote
 
 WEIGHTS = "model.safetensors"
 TOKENIZER_FILES = (
@@ -83,7 +84,7 @@ def load(folder: Path) -> PlmModel:
     try:
         weights = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: cannot read: {error}", hint=f"ls -l {path}") from error
+        raise InputError(f"{path}: cannot read: {error}", hint=quote(["ls", "-l", path])) from error
     with torch.device("meta"):
         model = PlmModel(shape)
     _require_fit(model, weights, path)

@@ -17,6 +17,7 @@ from plm_edge.errors import InputError
 from plm_edge.model import corpus, dialogue, shards
 from plm_edge.model.hf_config import CONFIG, read_config
 from plm_edge.paths import read_error, write_text_atomic
+from plm_edge.shell import quote
 
 END_OF_TEXT = "<|endoftext|>"
 TURN_START, TURN_END = "<|im_start|>", "<|im_end|>"
@@ -84,7 +85,8 @@ def read_text_file(path: Path) -> str:
         raise read_error(path, error) from error
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: not UTF-8 at byte {error.start}", hint=f"iconv -t utf-8 {path} > new.txt"
+            f"{path}: not UTF-8 at byte {error.start}",
+            hint=f"{quote(['iconv', '-t', 'utf-8', path])} > new.txt",
         ) from error
 
 

@@ -11,6 +11,7 @@ from plm_edge.errors import InputError
 from plm_edge.model import checkpoint, run_state, shards, start
 from plm_edge.model.dataset import END_OF_TEXT, TURN_END, read_tokenizer
 from plm_edge.paths import write_text_atomic
+from plm_edge.shell import quote
 
 
 def export_run(run: Path, folder: Path, tokenizer_folder: Path) -> None:
@@ -19,7 +20,9 @@ def export_run(run: Path, folder: Path, tokenizer_folder: Path) -> None:
     Raises `InputError` when the run has no checkpoint or was trained with another tokenizer.
     """
     if not run_state.checkpoints(run):
-        raise InputError(f"{run}: has no checkpoint", hint=f"plm-edge train run … -o {run}")
+        raise InputError(
+            f"{run}: has no checkpoint", hint=f"plm-edge train run … -o {quote([run])}"
+        )
     newest = start.load(run)
     sha256 = shards.tokenizer_hash(tokenizer_folder / "tokenizer.json")
     start.require_tokenizer(newest, run, sha256, tokenizer_folder)

@@ -31,6 +31,7 @@ from plm_edge import schema
 from plm_edge.errors import InputError
 from plm_edge.model.recipe import differences
 from plm_edge.paths import read_bytes, write_error
+from plm_edge.shell import quote
 
 KEEP = 2
 _PREFIX = "step-"
@@ -73,7 +74,9 @@ def save(
         raise write_error(target, error) from error
     except SafetensorError as error:  # how safetensors reports a full disk
         shutil.rmtree(temporary, ignore_errors=True)
-        raise InputError(f"{target}: cannot write: {error}", hint=f"df -h {folder}") from error
+        raise InputError(
+            f"{target}: cannot write: {error}", hint=quote(["df", "-h", folder])
+        ) from error
     for old in checkpoints(folder)[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -136,7 +139,7 @@ def restore(checkpoint: Path, model: Any, optimizer: Any) -> None:
         moments = load_file(checkpoint / "optimizer.safetensors")
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"{checkpoint}: cannot read: {error}", hint=f"rm -r {checkpoint}"
+            f"{checkpoint}: cannot read: {error}", hint=quote(["rm", "-r", checkpoint])
         ) from error
     _, fresh = get_state_dict(model, optimizer, options=_FULL)
     set_state_dict(

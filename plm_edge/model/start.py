@@ -14,6 +14,7 @@ from plm_edge.model import checkpoint, run_state, shards
 from plm_edge.model.hf_config import CONFIG
 from plm_edge.model.plm import PlmModel
 from plm_edge.shape import PlmShape
+from plm_edge.shell import quote
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ def _from_run(newest: Path) -> Start:
     try:
         model.load_state_dict(load_file(newest / "model.safetensors"))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise InputError(f"{newest}: cannot read: {error}", hint=f"rm -r {newest}") from error
+        raise InputError(
+            f"{newest}: cannot read: {error}", hint=quote(["rm", "-r", newest])
+        ) from error
     return Start(model, info.tokenizer_sha256)
 
 

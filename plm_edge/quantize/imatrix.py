@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from plm_edge import paths
 from plm_edge.errors import InputError
 from plm_edge.gguf_header import STRING, U32, GgufHeader, GgufTensor, GgufValue, read_header
+from plm_edge.shell import quote
 
 _SUMS, _COUNTS, _NEURONS = ".in_sum2", ".counts", ".neurons"
 _TYPE, _DATASETS = "imatrix", "imatrix.datasets"
@@ -84,7 +85,7 @@ def weights_id(header: GgufHeader) -> str:
 def require_fit(imatrix: Imatrix, path: Path, header: GgufHeader) -> None:
     """Raise `InputError` unless the matrix was measured on this model in this layout."""
     origin = imatrix.origin
-    hint = f"plm-edge imatrix {header.path} --text TEXT -o NEW.gguf"
+    hint = quote(["plm-edge", "imatrix", header.path, "--text", "TEXT", "-o", "NEW.gguf"])
     if origin.layout != header.layout:
         raise InputError(
             f"{path}: measured on the {origin.layout} layout, {header.path} has {header.layout}",

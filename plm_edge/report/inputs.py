@@ -15,6 +15,7 @@ from plm_edge.eval import record
 from plm_edge.eval.record import Record, RecordsRead
 from plm_edge.gguf_header import GgufHeader, is_gguf, read_header
 from plm_edge.paths import read_bytes
+from plm_edge.shell import quote
 
 _JSON_LIMIT_BYTES = 16 << 20
 # What the sections read without asking; a later version may have renamed it.
@@ -134,6 +135,6 @@ def _activity(path: Path) -> Activity:
     if not isinstance(table, dict):
         raise ConfigError(
             f"{path}: not what inspect prints",
-            hint=f"plm-edge inspect FILE --sparsity TEXT --json > {path}",
+            hint=f"plm-edge inspect FILE --sparsity TEXT --json > {quote([path])}",
         )
     return schema.build({**table, "name": path.stem}, Activity, path)

@@ -16,6 +16,7 @@ from plm_edge.eval.tasks.formats import Format
 from plm_edge.eval.tasks.items import Item
 from plm_edge.paths import read_bytes
 from plm_edge.resources import Resource
+from plm_edge.shell import quote
 
 # fmt: off
 Kind = Literal[
@@ -140,7 +141,7 @@ def data_path(resource: Resource, spec: TaskSpec) -> Path:
         raise ConfigError(f"{resource.path}: data = {spec.data!r}, expected a file's name")
     path = resource.path.parent / spec.data
     if not path.is_file():
-        raise InputError(f"{path}: no such file", hint=f"ls {path.parent}")
+        raise InputError(f"{path}: no such file", hint=quote(["ls", path.parent]))
     return path
 
 

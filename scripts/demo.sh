@@ -12,8 +12,10 @@ run() {
     printf '$ %s\n' "$*"
     "$@"
 }
-made() { # newer than the checkpoint and the recipes: nothing to do
-    [ -e "$1" ] && [ -z "$(find "$model" quant converters plm_edge -newer "$1" -type f -name '*[!c]' -print -quit)" ]
+made() { # newer than the checkpoint and the recipes: nothing to do; an older one makes room
+    [ -e "$1" ] && [ -z "$(find "$model" quant converters plm_edge -newer "$1" -type f -name '*[!c]' -print -quit)" ] && return
+    rm -f "$1"
+    return 1
 }
 
 say "1/5 engines: ours and stock llama.cpp (first time 6 to 12 minutes on 2 cores, then cached)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -94,7 +95,8 @@ class Sshd:
         for pid in self.connections():
             for process in [*_children(pid), pid]:
                 if "sshd" in _name(process):
-                    os.kill(int(process), signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it left by itself just now
+                        os.kill(int(process), signal.SIGKILL)
 
     def stop(self) -> None:
         self.drop_connections()

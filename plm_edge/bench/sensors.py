@@ -38,13 +38,15 @@ look() {{
 i=$1 cpus=$2 t=$3 w=$4 p=$5; shift 5
 """
 _ONCE = f'c=$1; shift; {_LOOK} text=$(look); echo "$text"'
-# The looks end with the program, and a sleep that outlives them holds no stream open.
+# The looks end with the program, and a sleep that outlives them holds no stream open. Whenever a
+# signal comes, $c and $! are what has been started by then: none, the program, or it and the looks;
+# it waits, as a child loses a signal that comes before it has put off its parent's traps.
 _BESIDE = (
     f"{_LOOK}"
+    "c=; trap 'sleep $i; kill $c $! 2>/dev/null; wait $c $!; exit 143' HUP INT TERM\n"
     '"$@" & c=$!\n'
-    '(while text=$(look); echo "$text" >&2; do sleep $i >/dev/null 2>&1; done) & l=$!\n'
-    "trap 'kill $c $l 2>/dev/null; wait $c; exit 143' HUP INT TERM\n"
-    "wait $c; s=$?; kill $l 2>/dev/null; exit $s"
+    '(while text=$(look); echo "$text" >&2; do sleep $i >/dev/null 2>&1; done) &\n'
+    "wait $c; s=$?; kill $! 2>/dev/null; exit $s"
 )
 _BYTES = re.compile(r"^(VmHWM|RssAnon|RssFile):\s+(\d+) kB")
 _PHASE = re.compile(r"^llama-bench: benchmark (\d+)/\d+: (.+)$")
@@ -89,10 +91,8 @@ def script(
     thermal, power = device.thermal, device.power
     settings = [f"{seconds:g}", " ".join(map(str, cpus))]
     commands = [thermal.temperature or "", thermal.throttled or "", power.read or ""]
-    words = ["plm-edge", *settings, *commands, *argv]
-    if argv:
-        return ["sh", "-c", _BESIDE, *words]
-    return ["sh", "-c", _ONCE, "plm-edge", str(process or "self"), *words[1:]]
+    text, looked_at = (_BESIDE, []) if argv else (_ONCE, [str(process or "self")])
+    return ["sh", "-c", text, "plm-edge", *looked_at, *settings, *commands, *argv]
 
 
 def read(text: str, device: Profile) -> list[Look]:

@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import re
-import statistics
 import subprocess
 import sys
 import textwrap
@@ -26,7 +25,7 @@ from unittest import mock
 from plm_edge.commands import _search
 from plm_edge.engine import build
 from plm_edge.gguf_header import read_header
-from plm_edge.quantize import candidates, recipe_text, search
+from plm_edge.quantize import candidates, recipe_text, search, sensitivity
 from plm_edge.quantize.search import Space
 
 ROOT = Path(__file__).parent.parent
@@ -119,10 +118,11 @@ def proxy(bench: Bench) -> str:
         spaces["fast"] = _space(bench, importance)
     own = {(one.tensor.name, one.tensor.type) for one in spaces["whole"].candidates}
     pairs = [pair for pair in spaces["whole"].costs if pair not in own]
-    ranks = [_ranks([space.costs[pair] for pair in pairs]) for space in spaces.values()]
+    costs = ([space.costs[pair] for pair in pairs] for space in spaces.values())
+    rank = sensitivity.rank_correlation(*costs)
     alike = (
         f"Done so on plm-nano, the costs of {len(pairs)} formats of its matrices rank as those "
-        f"measured as files do to {statistics.correlation(*ranks):.3f} (Spearman). The files that "
+        f"measured as files do to {rank:.3f} (Spearman). The files that "
         "come of it, KL on held-out text:"
     )
     lines = [
@@ -154,11 +154,6 @@ def _space(bench: Bench, importance: Path) -> Space:
         read_header(bench.f16), bench.calibration, types, importance, threads=1
     )
     return _search.prepare(request, build.ensure("edge")).space(importance)
-
-
-def _ranks(values: list[float]) -> list[float]:
-    order = sorted(values)
-    return [float(order.index(value)) for value in values]
 
 
 def prune(bench: Bench) -> str:

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from plm_edge.quantize import sensitivity
 
 FIXED = ("q4", "q4-k", "q8")
 UNIFORM = ("q2_K", "q3_K", "q4_0", "q4_K", "q5_K", "q6_K")
@@ -202,22 +202,17 @@ def _foretold(files: list[Made], rows: dict[str, dict[str, object]]) -> str:
         for one in files
         if one.foretold is not None
     ]
-    left, right = (_ranks(side) for side in zip(*pairs, strict=True))
+    alike = sensitivity.rank_correlation(*zip(*pairs, strict=True))
     factors = sorted(cost / foretold for foretold, cost in pairs)
-    alike = next(one.ranks_alike for one in files if one.ranks_alike is not None)
+    one_probe = next(one.ranks_alike for one in files if one.ranks_alike is not None)
     told = (
         f"Foretold for these {len(pairs)} files (searched ones and those of Edge-LLM's rule) and "
         f"measured on them, on other text: Spearman's correlation "
-        f"{statistics.correlation(left, right):.3f}, and {factors[0]:.2f} to {factors[-1]:.2f} "
+        f"{alike:.3f}, and {factors[0]:.2f} to {factors[-1]:.2f} "
         f"times what was foretold. One probe of each matrix would have ranked all its formats "
-        f"alike to {alike:.3f}."
+        f"alike to {one_probe:.3f}."
     )
     return textwrap.fill(told, 130)
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    order = sorted(values)
-    return [float(order.index(value)) for value in values]
 
 
 def _kl(row: dict[str, object] | None) -> str:

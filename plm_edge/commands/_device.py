@@ -37,8 +37,7 @@ class Seen:
     facts: Facts
     plan: MemoryPlan
     threads: int
-    repacks: bool = True
-    is_verbose: bool = False
+    ask: Ask
 
 
 @contextmanager
@@ -50,7 +49,7 @@ def seen(name: str, header: GgufHeader, ask: Ask) -> Iterator[Seen]:
         _judged(name, profile, facts, is_forced=ask.is_forced)
         plan = _planned(name, header, facts, ask)
         threads = ask.threads or _threads(profile, facts)
-        yield Seen(transport, profile, facts, plan, threads, ask.repacks, ask.is_verbose)
+        yield Seen(transport, profile, facts, plan, threads, ask)
 
 
 def _judged(name: str, profile: Profile, facts: Facts, *, is_forced: bool) -> None:

@@ -23,7 +23,7 @@ def loaded(it: Seen, header: GgufHeader, ask: Ask) -> Iterator[FarModel]:
     """Within, the model answers; leaving the block ends its server on the device."""
     engine = _device.ready_engine(it.transport.name, it.profile)
     port = _device_server.any_port()
-    options = _device_server.options_of(it, server.alias_of(header), port, ask)
+    options = _device_server.options_of(it, server.alias_of(header), port)
     with _device_server.running(it, engine, header.path, options) as there:
         there.wait_until_ready()
         settings = ModelOptions(

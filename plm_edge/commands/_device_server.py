@@ -13,7 +13,6 @@ from plm_edge import console
 from plm_edge.chat import far_server, server
 from plm_edge.commands import _device
 from plm_edge.commands._device import Seen
-from plm_edge.commands._device_options import Ask
 from plm_edge.device import deploy
 from plm_edge.device.local import LocalTransport
 
@@ -37,7 +36,7 @@ def running(it: Seen, engine: Engine, file: Path, options: ServeOptions) -> Iter
         far_port = _far_port(it.transport, options.port)
         there_options = replace(safe, port=far_port)
         placement = far_server.Placement(
-            it.plan.load_mode, _cores(it), repacks=it.repacks, is_verbose=it.is_verbose
+            it.plan.load_mode, _cores(it), repacks=it.ask.repacks, is_verbose=it.ask.is_verbose
         )
         words = far_server.command(tool, model, there_options, placement)
         with far_server.serving(it.transport, words, far_port, options.port) as there:
@@ -45,15 +44,15 @@ def running(it: Seen, engine: Engine, file: Path, options: ServeOptions) -> Iter
             yield there
 
 
-def options_of(it: Seen, alias: str, port: int, ask: Ask) -> ServeOptions:
+def options_of(it: Seen, alias: str, port: int) -> ServeOptions:
     """The server's settings: on the device's loopback, with the memory that was planned."""
     return server.ServeOptions(
         host="127.0.0.1",
         port=port,
         context_tokens=it.plan.context_tokens,
-        parallel=ask.conversations,
+        parallel=it.ask.conversations,
         threads=it.threads,
-        cache_type=ask.cache_type,
+        cache_type=it.ask.cache_type,
         alias=alias,
     )
 

@@ -30,7 +30,6 @@ class FarTaskModel:
     def complete(self, prompt: Prompt, max_tokens: int, stop: Sequence[str]) -> Completion:
         """Write greedily, until a stop text, the end token or the limit."""
         tokens = self._prompts.tokens(prompt)
-        self._prompts.require_room(len(tokens))
         limits = {"n_predict": max_tokens, "stop": list(stop), "cache_prompt": False}
         events = list(self.model.events({**_GREEDY, **limits, "prompt": tokens}))
         last = events[-1]
@@ -42,9 +41,7 @@ class FarTaskModel:
 
     def likelihoods(self, prompt: Prompt, continuations: Sequence[str]) -> Likelihoods:
         """How probable each continuation is, token by token; the prompt is computed once."""
-        context = self._prompts.tokens(prompt)
-        whole = [self._prompts.continued(prompt, context, text) for text in continuations]
-        self._prompts.require_room(max(map(len, whole)))
+        context, whole = self._prompts.with_continuations(prompt, continuations)
         fed = {"prompt": context, "n_predict": 0, "cache_prompt": False}
         clocks: list[dict[str, Any]] = [list(self.model.events(fed))[-1]["timings"]]
         found = [self._likelihood(tokens, seam(context, tokens), clocks) for tokens in whole]

@@ -22,7 +22,22 @@ class Prompts:
         self._vocabulary = model
 
     def tokens(self, prompt: Prompt) -> list[int]:
-        """The prompt's tokens; a chat goes through the model's template."""
+        """The prompt's tokens, which leave room for an answer."""
+        tokens = self._tokens(prompt)
+        self._require_room(len(tokens))
+        return tokens
+
+    def with_continuations(
+        self, prompt: Prompt, continuations: Sequence[str]
+    ) -> tuple[list[int], list[list[int]]]:
+        """The prompt's tokens, and those of the prompt with each continuation, which all fit."""
+        context = self._tokens(prompt)
+        whole = [self._continued(prompt, context, text) for text in continuations]
+        self._require_room(max(map(len, whole)))
+        return context, whole
+
+    def _tokens(self, prompt: Prompt) -> list[int]:
+        """A chat goes through the model's template."""
         tokens = list(self._vocabulary.bos_tokens())
         if prompt.is_chat:
             tokens = list(self._chat_tokens(prompt))
@@ -41,14 +56,14 @@ class Prompts:
         system = [{"role": "system", "content": prompt.system}] if prompt.system else []
         return builder.build([*system, {"role": "user", "content": prompt.text}]).tokens
 
-    def continued(self, prompt: Prompt, context: Sequence[int], text: str) -> list[int]:
+    def _continued(self, prompt: Prompt, context: Sequence[int], text: str) -> list[int]:
         """Prompt and continuation as the model would have met them: as one text."""
         if prompt.is_chat:
             return [*context, *self._vocabulary.tokenize(text.lstrip(), special=False)]
         bos = list(self._vocabulary.bos_tokens())
         return bos + self._vocabulary.tokenize(prompt.text + text, special=False)
 
-    def require_room(self, tokens: int) -> None:
+    def _require_room(self, tokens: int) -> None:
         """Raise `TooLongError` unless so many tokens and one more fit the context."""
         room = self._vocabulary.context_tokens
         if tokens >= room:
@@ -70,7 +85,6 @@ class EngineTaskModel:
         from plm_edge.chat.sampling import Sampling
 
         tokens = self._prompts.tokens(prompt)
-        self._prompts.require_room(len(tokens))
         clock = _Clock()
         self.model.forget()
         self.model.feed(tokens, lambda: False)
@@ -94,9 +108,7 @@ class EngineTaskModel:
 
     def likelihoods(self, prompt: Prompt, continuations: Sequence[str]) -> Likelihoods:
         """How probable each continuation is; the prompt is computed once for all of them."""
-        context = self._prompts.tokens(prompt)
-        whole = [self._prompts.continued(prompt, context, text) for text in continuations]
-        self._prompts.require_room(max(map(len, whole)))
+        context, whole = self._prompts.with_continuations(prompt, continuations)
         clock = _Clock()
         self.model.forget()
         found, computed = [], len(context)

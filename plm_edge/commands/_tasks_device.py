@@ -56,22 +56,19 @@ def run_all(request: Request, tasks: Sequence[Task]) -> list[Record]:
             threads=request.threads,
             cache_type=request.cache_type,
         )
-        made = _device_server.options_of(
-            it, server.alias_of(header), _device_server.any_port(), ask
-        )
+        made = _device_server.options_of(it, server.alias_of(header), _device_server.any_port())
         with _device_server.running(it, engine, header.path, made) as running:
             running.wait_until_ready()
             options = ModelOptions(
-                it.plan.context_tokens, it.threads, request.cache_type, is_emulated=_is_slow(it)
+                it.plan.context_tokens,
+                it.threads,
+                request.cache_type,
+                is_emulated=it.transport.is_emulated,
             )
             with FarModel(header, options, running.url, running.explain) as model:
                 watch = Watch(it, _pid(it.transport, running.running.argv))
                 place = Setting(header, settings, there.cpu, watch.watched)
                 return _tasks.rows(request, tasks, FarTaskModel(model), place)
-
-
-def _is_slow(it: Seen) -> bool:
-    return it.transport.is_emulated or it.facts.is_emulated
 
 
 def _pid(transport: Transport, argv: Sequence[str]) -> int | None:
@@ -105,7 +102,7 @@ class Watch:
             thread.join()
         looks.append(self._look())
         device |= told(looks, seconds)
-        if _is_slow(self._it):
+        if self._it.transport.is_emulated:
             device["is_emulated"] = True
 
     def _keep_looking(self, looks: list[Look], done: threading.Event) -> None:
@@ -115,7 +112,7 @@ class Watch:
     def _look(self) -> Look:
         """One look; an empty one where the wire is gone, which whoever asks the model will say."""
         # An emulator feels like this machine, which is not what was asked for.
-        profile = Profile("emulated") if _is_slow(self._it) else self._it.profile
+        profile = Profile("emulated") if self._it.transport.is_emulated else self._it.profile
         words = sensors.script(profile, self._it.facts.big_cores, 1, process=self._process)
         try:
             done = self._it.transport.run(words, check=False)

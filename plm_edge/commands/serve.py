@@ -113,7 +113,7 @@ def _on_device(name: str, header: GgufHeader, ask: Ask, front: Front) -> None:
             _device.show_plan(it, header.path, [_device.SERVER], as_json=front.as_json)
             return
         engine = _device.ready_engine(name, it.profile, ui=bool(front.ui))
-        made = _device_server.options_of(it, server.alias_of(header), port, ask)
+        made = _device_server.options_of(it, server.alias_of(header), port)
         options = replace(made, has_page=engine.has_ui and bool(front.ui), **front.keys)
         with (
             server.StopSignals() as is_told_to_stop,

@@ -119,8 +119,14 @@ def proxy_rank_correlation(
     pairs_ = [pair for pair in foretold if pair not in probes and pair not in own]
     if len(pairs_) < 2 or any(pair not in measured for pair in pairs_):
         return None
-    left, right = (_ranks([side[pair] for pair in pairs_]) for side in (foretold, measured))
-    return float(np.corrcoef(left, right)[0, 1])
+    return rank_correlation(
+        [foretold[pair] for pair in pairs_], [measured[pair] for pair in pairs_]
+    )
+
+
+def rank_correlation(left: Sequence[float], right: Sequence[float]) -> float:
+    """Spearman's correlation of two measurements of the same things."""
+    return float(np.corrcoef(_ranks(left), _ranks(right))[0, 1])
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

@@ -35,6 +35,21 @@ def add(folder: Path, name: str, extends: str, *transport: str) -> None:
     target.write_text("\n".join(lines), encoding="utf-8")
 
 
+def add_with_sensors(folder: Path, sshd: Sshd, there: Path) -> None:
+    """A kitchen behind that wire which tells 5 W and 41 °C, and that nothing is throttled."""
+    where = {
+        "kind": "ssh",
+        "host": "127.0.0.1",
+        "user": sshd.user,
+        "config_file": str(sshd.config_file),
+        "folder": str(there),
+    }
+    lines = [f"{key} = {json.dumps(value)}" for key, value in where.items()]
+    sensors = ['[power]\nread = "echo 5000; echo 1000"\nformat = "millivolts_milliamperes"']
+    sensors += ['[thermal]\ntemperature = "echo 41000"\nthrottled = "echo throttled=0x0"']
+    add(folder, "kitchen", "host", f"port = {sshd.port}", *lines, *sensors)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     return write_model(tmp_path / "models of ö" / "m.gguf", dtype="q8_0")
@@ -120,17 +135,7 @@ def test_over_a_real_wire_with_sensors(
 ) -> None:
     monkeypatch.setattr(build, "current_for", lambda device, variant: engine)
     monkeypatch.setattr(far, "LOOK_SECONDS", 0.1)
-    where = {
-        "kind": "ssh",
-        "host": "127.0.0.1",
-        "user": sshd.user,
-        "config_file": str(sshd.config_file),
-        "folder": str(model.parent / "far 'folder' $HOME"),
-    }
-    lines = [f"{key} = {json.dumps(value)}" for key, value in where.items()]
-    sensors = ['[power]\nread = "echo 5000; echo 1000"\nformat = "millivolts_milliamperes"']
-    sensors += ['[thermal]\ntemperature = "echo 41000"\nthrottled = "echo throttled=0x0"']
-    add(own_folders, "kitchen", "host", f"port = {sshd.port}", *lines, *sensors)
+    add_with_sensors(own_folders, sshd, model.parent / "far 'folder' $HOME")
     results = model.parent / "r.jsonl"
     words = ("--depth", "0", "--prompt", "0", "--gen", "500", "--repeats", "2")
     done = run(model, "--device", "kitchen", *words, "--threads", "1", "--results", results)

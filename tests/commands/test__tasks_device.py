@@ -24,7 +24,7 @@ from plm_edge.engine import build
 from plm_edge.engine.cache import Engine
 from plm_edge.errors import DeviceError
 from tests.chat.scripted import Script, write_scripted
-from tests.commands.test__bench_device import add
+from tests.commands.test__bench_device import add, add_with_sensors
 from tests.device.conftest import sshd
 from tests.device.sshd import Sshd
 
@@ -83,17 +83,7 @@ def test_over_a_real_wire_with_sensors(
     use_engine: None, sshd: Sshd, own_folders: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_tasks_device, "LOOK_SECONDS", 0.2)
-    where = {
-        "kind": "ssh",
-        "host": "127.0.0.1",
-        "user": sshd.user,
-        "config_file": str(sshd.config_file),
-        "folder": str(model.parent / "far 'folder' $HOME"),
-    }
-    lines = [f"{key} = {json.dumps(value)}" for key, value in where.items()]
-    sensors = ['[power]\nread = "echo 5000; echo 1000"\nformat = "millivolts_milliamperes"']
-    sensors += ['[thermal]\ntemperature = "echo 41000"\nthrottled = "echo throttled=0x0"']
-    add(own_folders, "kitchen", "host", f"port = {sshd.port}", *lines, *sensors)
+    add_with_sensors(own_folders, sshd, model.parent / "far 'folder' $HOME")
     results = model.parent / "r.jsonl"
     words = (model, *TASKS, "--device", "kitchen", "--threads", "1", "--results", results)
     done = run(*words)

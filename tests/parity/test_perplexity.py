@@ -54,11 +54,13 @@ def estimate(printed: str) -> float:
     return float(found[1])
 
 
-# By the type of weights and cache. In f32 nothing is rounded on the way, and four digits hold. In
-# f16 each engine rounds activations and rows in its own places, and each is off by as much as the
-# two differ: 2026-11 on the random stand-in, whose perplexity of 270,000 magnifies it,
-# 2.4e-4 below and 1.0e-4 above the f32 value.
-@pytest.mark.parametrize(("type_name", "digits"), [("f32", 4), ("f16", 3)])
+# By the type of weights and cache. In f16 each engine rounds activations and rows in its own
+# places: 3e-5 apart on the trained model. On its random stand-in, whose perplexity of 270,000
+# magnifies it, each is off by as much as the two differ, 2.4e-4 below and 1.0e-4 above f32's value.
+F16_DIGITS = 4 if CHECKPOINT.name == "plm-nano" else 3
+
+
+@pytest.mark.parametrize(("type_name", "digits"), [("f32", 4), ("f16", F16_DIGITS)])
 def test_perplexity_is_upstreams(
     engine: Engine, stock_engine: Engine, text: Path, tmp_path: Path, type_name: str, digits: int
 ) -> None:

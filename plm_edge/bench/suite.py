@@ -14,6 +14,7 @@ from plm_edge.errors import UsageError
 
 _GENERATED = 32
 _PROMPT = 512
+_TURN = 64  # what one types in a chat
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ CASES = (
     Case("q4-k", "q4-k", "Q4_K_M", (_generation(0),)),
     Case("q4-deep", "q4", "Q4_0", (_generation(4096),), ("f16", "q8_0"), 4096),
     Case("q4-deep-prompt", "q4", "Q4_0", (_prompt(3584),)),
+    Case("q4-turn", "q4", "Q4_0", tuple(Test("prompt", _TURN, depth) for depth in (1024, 4096))),
 )
 
 

@@ -29,6 +29,7 @@ def test_the_table_has_its_rows() -> None:
     assert ("q4", "generation", 1024, "f16") in asked
     assert ("q4-deep", "generation", 4096, "q8_0") in asked
     assert ("q4-deep-prompt", "prompt", 3584, "f16") in asked
+    assert ("q4-turn", "prompt", 4096, "f16") in asked
     assert ("q8", "prompt", 0, "f16") in asked
 
 

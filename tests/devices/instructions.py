@@ -34,7 +34,8 @@ PROFILE = "rpi5"
 VARIANTS: tuple[Variant, ...] = ("edge", "stock")
 LAYERS = 1
 DEPTHS = (0, 1024)
-PROMPT_TOKENS = 64
+# A turn of a chat, and a batch as a long prompt is split into.
+PROMPT_TOKENS = (64, 512)
 GENERATED_TOKENS = 8
 ZERO_FRACTION = 0.909
 # What the page's table lies between.
@@ -116,8 +117,9 @@ def _side(variant: Variant) -> Side:
 
 
 def _count(there: VirtualPi, side: Side, depth: int) -> list[tuple[Test, float]]:
-    """Instructions per token of both tests at one depth."""
-    tests = (Test("prompt", PROMPT_TOKENS, depth), Test("generation", GENERATED_TOKENS, depth))
+    """Instructions per token of every test at one depth."""
+    prompts = tuple(Test("prompt", tokens, depth) for tokens in PROMPT_TOKENS)
+    tests = (*prompts, Test("generation", GENERATED_TOKENS, depth))
     job = Job(side, tests, 0)
     words = [f"/mnt/bench-{side.variant}", *job.arguments()]
     # Read once beforehand, so that no page of the model is fetched while instructions are counted.

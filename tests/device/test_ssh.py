@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -83,7 +84,8 @@ def test_closing_takes_the_connection_down(kitchen: SshTransport, sshd: Sshd) ->
 
 def test_a_relative_folder_is_under_the_home(address: SshAddress) -> None:
     with SshTransport("kitchen", address, ".cache/plm edge") as transport:
-        assert transport.folder == f"{Path.home()}/.cache/plm edge"
+        home = pwd.getpwuid(os.getuid()).pw_dir  # there, $HOME is what the login makes it
+        assert transport.folder == f"{home}/.cache/plm edge"
 
 
 def test_push_sends_once_and_pull_brings_it_back(
@@ -148,12 +150,11 @@ def test_a_device_without_sftp_still_gets_files(
 ) -> None:
     config = sshd.folder / "sshd_config"
     config.write_text(config.read_text().replace("Subsystem sftp internal-sftp\n", ""))
-    log = sshd.folder / "log"
-    starts = log.read_text().count("Server listening")
-    os.kill(int((sshd.folder / "pid").read_text()), signal.SIGHUP)
+    starts = sshd.starts()
+    os.kill(sshd.pid, signal.SIGHUP)
     kitchen.__dict__["_has_rsync"] = False
     # the port answers until the server starts anew, and then not for a moment
-    assert wait_for(lambda: log.read_text().count("Server listening") > starts)
+    assert wait_for(lambda: sshd.starts() > starts)
 
     kitchen.push(model, kitchen.path(model.name))
 
@@ -326,11 +327,11 @@ def test_folders_left_by_killed_processes_are_swept_away(
 
 def test_lines_and_beats_can_cross_at_once(kitchen: SshTransport) -> None:
     seen: list[str] = []
-    thread = threading.Thread(
-        target=lambda: kitchen.run(["seq", "20000"], on_line=seen.append), daemon=True
-    )
+    words = ["seq", "-f", f"{odd_seconds(83)} %.0f", "20000"]
+    thread = threading.Thread(target=lambda: kitchen.run(words, on_line=seen.append), daemon=True)
     thread.start()
     thread.join(120)
 
-    assert seen == [str(number) for number in range(1, 20001)]
-    assert not any("seq 20000" in line for line in command_lines())
+    assert seen == [f"{odd_seconds(83)} {number}" for number in range(1, 20001)]
+    # the watcher there is told to end and not waited for
+    assert wait_for(lambda: not any(odd_seconds(83) in line for line in command_lines()))

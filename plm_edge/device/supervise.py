@@ -21,9 +21,10 @@ STATUS_MARK = "plm-edge-status:"
 _STATUS = re.compile(rf"{STATUS_MARK}(\d+)\n?\Z")
 
 # dash has no `read -t`: there a dead line shows only once the far system itself closes stdin.
+# Whether a shell has it is asked with the same limit: however busy the machine, an echo comes.
 _WATCHED = (
     "exec 3<&0 </dev/null; "
-    f"t=; (echo | read -t 1 b) 2>/dev/null && t='-t {SILENCE_SECONDS}'; "
+    f"t='-t {SILENCE_SECONDS}'; (echo | read $t b) 2>/dev/null || t=; "
     '"$@" 3<&- & c=$!; '
     "(while read $t b <&3; do :; done; "
     "kill -TERM $c; exec 3<&-; sleep 2; kill -KILL $c) >/dev/null 2>&1 & w=$!; "

@@ -22,7 +22,8 @@ def command_lines() -> list[str]:
 
 def is_running(*start: str) -> bool:
     """Whether some process was started with a command line that begins with these words."""
-    return any(line.startswith(" ".join(start)) for line in command_lines())
+    # The blank after the last word: `sleep 60.12` is not another suite's `sleep 60.123`.
+    return any(line.startswith(" ".join(start) + " ") for line in command_lines())
 
 
 def odd_seconds(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import time
@@ -48,7 +49,12 @@ def test_every_shell_ends_the_program_when_stdin_ends(shell: str) -> None:
     process.wait(60)
 
 
-def test_a_silent_line_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_line_ends_the_program() -> None:
+    # On a machine so busy that beats come 3 seconds apart they keep nothing alive: once more then.
+    assert any(_beats_keep_it_alive_until_they_stop() for _ in range(5))
+
+
+def _beats_keep_it_alive_until_they_stop() -> bool:
     seconds = odd_seconds(75)
     line = supervise.watched_line(["sleep", seconds])
     short = line.replace(f"-t {supervise.SILENCE_SECONDS}", "-t 3")
@@ -57,16 +63,21 @@ def test_a_silent_line_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None
         ["bash", "-c", short], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     assert process.stdin is not None
-    for _ in range(8):
-        process.stdin.write(supervise.BEAT)
-        process.stdin.flush()
-        time.sleep(0.5)
-    assert is_running("sleep", seconds)
+    assert wait_for(lambda: is_running("sleep", seconds))
+    began = time.monotonic()
+    with contextlib.suppress(BrokenPipeError):  # it has ended
+        while time.monotonic() < began + 4:
+            process.stdin.write(supervise.BEAT)
+            process.stdin.flush()
+            time.sleep(0.5)
+    is_kept = is_running("sleep", seconds)
 
     assert wait_for(lambda: not is_running("sleep", seconds))
 
-    process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
     process.wait(60)
+    return is_kept
 
 
 def test_a_broken_line_has_no_status() -> None:

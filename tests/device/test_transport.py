@@ -100,16 +100,23 @@ def test_a_killed_caller_leaves_nothing_running(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_the_program_there(tmp_path: Path) -> None:
+    # What has come from there says that the call has begun to wait for it.
     code = (
         "from plm_edge.device.local import LocalTransport\n"
-        f"LocalTransport('here').run(['sleep', '{odd_seconds(64)}'])\n"
+        f"words = ['sh', '-c', 'echo up; exec sleep {odd_seconds(64)}']\n"
+        "LocalTransport('here').run(words, on_line=lambda line: print(line, flush=True))\n"
     )
-    caller = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    assert wait_for(lambda: is_running("sleep", odd_seconds(64)))
+    caller = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    with caller:
+        assert caller.stdout is not None
+        assert caller.stdout.readline() == b"up\n"
+        assert wait_for(lambda: is_running("sleep", odd_seconds(64)))
 
-    caller.send_signal(signal.SIGINT)
+        caller.send_signal(signal.SIGINT)
 
-    assert caller.wait(60) == -signal.SIGINT
+        assert caller.wait(60) == -signal.SIGINT
     assert not is_running("sleep", odd_seconds(64))
 
 
@@ -118,7 +125,7 @@ def test_a_quick_program_leaves_no_watcher(here: LocalTransport) -> None:
 
     here.run(["true", name])
 
-    assert wait_for(lambda: not any(name in line for line in command_lines()), 10)
+    assert wait_for(lambda: not any(name in line for line in command_lines()))
 
 
 def test_nothing_there_is_false_or_none(here: LocalTransport, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,6 +20,7 @@ from plm_edge.device.local import LocalTransport
 from plm_edge.device.profile import Power, Profile, Thermal
 from plm_edge.engine.cache import Engine
 from plm_edge.errors import DeviceError, PlmEdgeError
+from tests.bench.test_sensors import until_looked_at
 from tests.quantize.tiny import write_model
 
 PROMPT, GENERATION = plan.Test("prompt", 8, 0), plan.Test("generation", 4, 0)
@@ -28,13 +30,13 @@ ANSWER = [
 ]
 
 
-def bench_program(folder: Path, *, status: int = 0) -> Path:
-    """Says what llama-bench says while it runs, and takes half a second over each test."""
+def bench_program(folder: Path, *, status: int = 0, waits: str = "") -> Path:
+    """Says what llama-bench says while it runs, and does `waits` during each test."""
     path = folder / "llama bench"
     lines = ["#!/bin/sh", f"printf '%s\\n' \"$@\" > '{folder}/words'"]
     for number, kind in ((1, "prompt"), (2, "generation")):
         lines += [f"echo 'llama-bench: benchmark {number}/2: warmup {kind} run' >&2"]
-        lines += [f"echo 'llama-bench: benchmark {number}/2: {kind} run 1/1' >&2", "sleep 0.3"]
+        lines += [f"echo 'llama-bench: benchmark {number}/2: {kind} run 1/1' >&2", waits]
     lines += [f"echo '{json.dumps(ANSWER)}'", f"exit {status}", ""]
     path.write_text("\n".join(lines), encoding="utf-8")
     path.chmod(0o755)
@@ -45,16 +47,18 @@ def bench_program(folder: Path, *, status: int = 0) -> Path:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Far]:
     monkeypatch.setattr(far, "LOOK_SECONDS", 0.1)
     file = tmp_path / "model file.gguf"
-    heat = tmp_path / "heat"
+    heat, looks = tmp_path / "heat", tmp_path / "looks"
     heat.write_text("50000\n", encoding="utf-8")
+    looked_at = until_looked_at(looks)
 
-    def make(*, status: int = 0, **changes: object) -> Far:
+    def make(*, status: int = 0, waits: str = looked_at, **changes: object) -> Far:
+        heated = f"echo >> '{looks}'; cat '{heat}'"
         device = replace(
             profile.find("host"),
-            thermal=Thermal(f"cat '{heat}'", throttled="echo throttled=0x0", limit_celsius=90.0),
+            thermal=Thermal(heated, throttled="echo throttled=0x0", limit_celsius=90.0),
             power=Power("echo 5000; echo 800", "millivolts_milliamperes"),
         )
-        program = bench_program(tmp_path, status=status)
+        program = bench_program(tmp_path, status=status, waits=waits)
         made = Far(
             LocalTransport("bench top"),
             device,
@@ -87,11 +91,14 @@ def test_speeds_and_power_of_each_test(place: Callable[..., Far]) -> None:
 def test_a_test_without_a_look_has_no_power(
     place: Callable[..., Far], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(far, "LOOK_SECONDS", 30)
-    there = place()
+    seconds = 60 + os.getpid() % 10_000 / 10_000  # nobody else sleeps for that long
+    monkeypatch.setattr(far, "LOOK_SECONDS", seconds)
+    # Each test lasts until whoever looks has looked and sleeps; the second, for no time at all.
+    looker = f"cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q '[s]leep {seconds:g} '"
+    there = place(waits=f"until {looker}; do sleep 0.02; done")
     began = time.monotonic()
     told = there.run(job(there)).conditions
-    assert time.monotonic() - began < 20  # nobody waits for the next look
+    assert time.monotonic() - began < seconds  # nobody waits for the next look
     assert told is not None
     assert told.watts[GENERATION] is None
 
@@ -171,7 +178,7 @@ def test_far_errors_are_ours(place: Callable[..., Far]) -> None:
 
 
 def test_an_emulator_is_neither_pinned_nor_felt(place: Callable[..., Far]) -> None:
-    pretended = place(transport=EmulatedTransport("mine", "cortex-a76"))
+    pretended = place(transport=EmulatedTransport("mine", "cortex-a76"), waits="")
     assert pretended.is_emulated
     assert "-C" not in pretended.command(job(pretended))
     outcome = pretended.run(job(pretended))

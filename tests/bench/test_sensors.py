@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -148,13 +149,24 @@ def test_a_device_that_tells_nothing(pi: Profile) -> None:
 SHELLS = [["dash"], ["bash"], ["busybox", "sh"], ["mksh"]]
 
 
+def until_looked_at(looks: Path) -> str:
+    """Shell lines that wait until a look has begun and ended; each adds a line to `looks`."""
+    # One may be under way: the next is of now, and has ended when the one after it begins.
+    count = f"$(cat '{looks}' 2>/dev/null | wc -l)"
+    return f'n={count}; while [ "{count}" -lt $((n + 3)) ]; do sleep 0.02; done'
+
+
 @pytest.mark.parametrize("shell", SHELLS, ids=" ".join)
-def test_the_script_watches_a_program(pi: Profile, shell: list[str]) -> None:
+def test_the_script_watches_a_program(pi: Profile, shell: list[str], tmp_path: Path) -> None:
     if shutil.which(shell[0]) is None:
         pytest.skip(f"{shell[0]} is not installed")
-    told = Thermal("echo 45000; echo 'it'\\''s'", throttled="echo throttled=0x4")
+    looks = tmp_path / "looks"
+    told = Thermal(
+        f"echo >> '{looks}'; echo 45000; echo 'it'\\''s'", throttled="echo throttled=0x4"
+    )
     device = replace(pi, thermal=told, power=Power("echo 5000; echo 1000", MILLI.format))
-    program = "echo out; echo 'llama-bench: benchmark 2/4: prompt run 1/1' >&2; sleep 1.2; exit 7"
+    program = "echo out; echo 'llama-bench: benchmark 2/4: prompt run 1/1' >&2\n"
+    program += f"{until_looked_at(looks)}\nexit 7"
     words = sensors.script(device, [0, 1], 0.1, ["sh", "-c", program])
     done = subprocess.run([*shell, *words[1:]], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (7, "out\n")

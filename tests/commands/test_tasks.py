@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ from plm_edge.cli import app
 from plm_edge.engine.cache import Engine
 from plm_edge.eval import record
 from tests.chat.scripted import Script, write_scripted
-from tests.chat.terminal import plm_edge
+from tests.killed import run_killed
 
 TOML = """# A task of one's own.
 schema = 1
@@ -122,11 +119,8 @@ def test_written_answers_are_judged_and_timed(model: Path, built: None, own_fold
 def test_a_killed_run_goes_on_and_says_so(built: None, own_folders: Path, tmp_path: Path) -> None:
     slow = write_scripted(tmp_path / "slow.gguf", Script((" tick", " tock"), loops=True))
     write_task(own_folders / "config", QUESTIONS, "answer", chat=True)
-    words = plm_edge("tasks", "run", str(slow), "--task", "own", "-t", "1")
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    part = _wait_for_answers(own_folders / "state/tasks", 3)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    run_killed(3, "tasks", "run", str(slow), "--task", "own", "-t", "1")
+    (part,) = (own_folders / "state/tasks").glob("*.part.jsonl")
     whole = part.read_bytes()
     part.write_bytes(whole[:-20])  # the last line as a crash leaves it
     answers = whole.count(b"\n") - 1
@@ -136,16 +130,6 @@ def test_a_killed_run_goes_on_and_says_so(built: None, own_folders: Path, tmp_pa
     assert "not a whole JSON line, skipped" in done.stderr
     (row,) = json.loads(done.stdout)
     assert (row["values"]["items"], row["values"]["resumed_items"]) == (40, answers)
-
-
-def _wait_for_answers(folder: Path, count: int) -> Path:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for path in folder.glob("*.part.jsonl"):
-            if path.read_bytes().count(b"\n") >= count:
-                return path
-        time.sleep(0.005)
-    raise AssertionError("no answers in time")
 
 
 @pytest.mark.engine

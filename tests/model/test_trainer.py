@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ from plm_edge.model.recipe import Batch, Part, Phase, Sparsity, TrainRecipe  # n
 from plm_edge.model.schedule import Schedule  # noqa: E402
 from plm_edge.model.trainer import Job, Trainer  # noqa: E402
 from plm_edge.shape import PlmShape  # noqa: E402
+from tests.killed import run_killed  # noqa: E402
 
 TINY = PlmShape(32, 2, 2, 16, 8, 8, 8, 64, 64, 64, 10000.0, 1e-6)
 RECIPE = TrainRecipe(
@@ -145,15 +143,9 @@ def write_recipe(folder: Path, steps: int, micro: int = 2) -> Path:
 def test_kill_9_and_resume_gives_the_same_curve(data: Path, tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, steps=60)
     subprocess.run(run_cli(recipe, data, tmp_path / "whole"), check=True, capture_output=True)
-    command = run_cli(recipe, data, tmp_path / "killed")
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    metrics = tmp_path / "killed" / "metrics.jsonl"
-    while not metrics.exists() or len(results.read(metrics).rows) < 9:
-        assert first.poll() is None
-        time.sleep(0.02)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    subprocess.run(command, check=True, capture_output=True)
+    run_killed(9, *run_cli(recipe, data, tmp_path / "killed")[3:])
+    assert len(losses(tmp_path / "killed")) == 9
+    subprocess.run(run_cli(recipe, data, tmp_path / "killed"), check=True, capture_output=True)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 

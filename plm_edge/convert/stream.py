@@ -90,8 +90,10 @@ class _Flusher:
     def __enter__(self) -> _Flusher:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.pool.shutdown(wait=True)
+        if kind is None and self.running:
+            self.running.result()
 
     def written(self, size_bytes: int) -> None:
         if self.file.is_direct:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -72,14 +73,17 @@ def test_interrupting_run_logged_ends_the_program(tmp_path: Path) -> None:
     parent = subprocess.Popen([sys.executable, "-c", script, str(log)], stderr=subprocess.DEVNULL)
     child = wait_for_number(log)
     parent.send_signal(signal.SIGINT)
-    parent.wait(timeout=20)
+    parent.wait(timeout=60)
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)
 
 
 def wait_for_number(log: Path) -> int:
-    for _ in range(200):
-        if log.exists() and (last := log.read_text(encoding="utf-8").splitlines()[-1]).isdigit():
-            return int(last)
-        time.sleep(0.05)
+    """The number on a whole line of its own; the log is there before its first line is."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        text = log.read_text(encoding="utf-8") if log.exists() else ""
+        if found := re.search(r"^(\d+)\n", text, re.MULTILINE):
+            return int(found[1])
+        time.sleep(0.02)
     raise AssertionError("the program did not start")

@@ -7,9 +7,10 @@ import os
 import signal
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -91,21 +92,48 @@ def test_a_crash_names_its_signal(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["llama-bench"]
 
 
+@dataclass
+class Told:
+    """A stream that tells when it is being read."""
+
+    stream: IO[str]
+    is_read: threading.Event
+
+    def read(self) -> str:
+        self.is_read.set()
+        return self.stream.read()
+
+    def __enter__(self) -> Told:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stream.close()
+
+
 def fake_engine(folder: Path) -> Any:
     return SimpleNamespace(tool=lambda name: folder / name, run_environment=dict)
 
 
-def test_an_interrupt_ends_the_engine(tmp_path: Path) -> None:
+def test_an_interrupt_ends_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = tmp_path / "llama-bench"
     tool.write_text('#!/bin/sh\necho $$ > "$(dirname "$0")/pid"\nexec sleep 60\n')
     tool.chmod(0o755)
 
+    is_read = threading.Event()
+    real = runner._output_of
+
+    def told(process: Any) -> str:
+        process.stdout = Told(process.stdout, is_read)
+        return real(process)
+
     def interrupt() -> None:
+        # The tool may write before Popen has returned in the thread interrupted.
+        assert is_read.wait(60)
         while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
             time.sleep(0.01)
-        time.sleep(1)  # the tool may write before Popen has returned in the thread interrupted
         os.kill(os.getpid(), signal.SIGUSR1)
 
+    monkeypatch.setattr(runner, "_output_of", told)
     before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
     threading.Thread(target=interrupt).start()
     try:

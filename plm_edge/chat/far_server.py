@@ -19,6 +19,8 @@ from plm_edge.errors import DeviceError, PlmEdgeError
 
 _POLL_SECONDS = 0.1
 _LAST_LINES = 40
+# From a server's end to ours knowing of it; a busy device takes its time over that.
+_DYING_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class FarServer:
 
     def explain(self, error: Exception) -> PlmEdgeError:
         """Our error for a request that failed; a server that is dying gets a moment to be dead."""
-        deadline = time.monotonic() + 3
+        deadline = time.monotonic() + _DYING_SECONDS
         while self.running.is_running() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         if not self.running.is_running():

@@ -30,7 +30,7 @@ def test_it_answers_and_is_gone_afterwards(engine: Engine, scripted: Path) -> No
     words = words_for(engine, scripted, port)
     with far_server.serving(LocalTransport("kitchen"), words, port, port) as there:
         assert there.wait_until_ready()
-        models = httpx2.get(f"{there.url}/v1/models", trust_env=False).json()
+        models = httpx2.get(f"{there.url}/v1/models", trust_env=False, timeout=60).json()
         assert models["data"][0]["id"] == "my $(id) 'model'"
 
     with socket.socket() as probe:

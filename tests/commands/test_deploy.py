@@ -26,6 +26,7 @@ from tests.device.sshd import Sshd
 __all__ = ["endless", "scripted", "sshd"]
 
 NAME = "my $(id) 'kitchen'"
+PROMPT = "\n>"
 
 
 @pytest.fixture
@@ -43,7 +44,16 @@ def far_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def kitchen(sshd: Sshd, far_folder: Path) -> Path:
     """A device reached by ssh that is this machine; returns its folder."""
-    folder = far_folder
+    return add(sshd, far_folder)
+
+
+@pytest.fixture
+def new_kitchen(sshd: Sshd, tmp_path: Path) -> Path:
+    """The same with a folder of its own, where nothing has been sent yet."""
+    return add(sshd, tmp_path / "far $(id) folder")
+
+
+def add(sshd: Sshd, folder: Path) -> Path:
     words = ["device", "add", NAME, "--extends", "host", "--host", f"{sshd.user}@127.0.0.1"]
     words += ["--port", str(sshd.port), "--ssh-config", str(sshd.config_file)]
     result = CliRunner().invoke(app, [*words, "--folder", str(folder)])
@@ -68,11 +78,11 @@ def servers_in(folder: Path) -> list[str]:
 
 @pytest.mark.engine
 def test_deploy_sends_once_and_says_where(
-    kitchen: Path, scripted: Path, environment: dict[str, str]
+    new_kitchen: Path, scripted: Path, environment: dict[str, str]
 ) -> None:
     words = ["deploy", str(scripted), "--device", NAME, "--json"]
     plan = json.loads(run(*words, "--dry-run", environment=environment).stdout)
-    assert not kitchen.exists()  # the first test of all
+    assert not new_kitchen.exists()
 
     first = run(*words, environment=environment)
     second = run(*words, environment=environment)
@@ -115,15 +125,15 @@ def test_a_conversation_in_the_terminal(
     )
     with Terminal(command, environment) as terminal:
         terminal.expect("4095 tokens of context")
-        terminal.expect(">")
+        terminal.expect(PROMPT)
         terminal.line("go")
         terminal.expect("tick tock tick")
         terminal.send(CTRL_C)
         terminal.expect("(stopped)")
-        terminal.expect(">")
+        terminal.expect(PROMPT)
         terminal.line("/stats")
         terminal.expect("conversation   1 exchange")
-        terminal.expect(">")
+        terminal.expect(PROMPT)
         assert len(servers_in(kitchen)) == 1
         terminal.send(CTRL_D)
         assert terminal.wait() == 0
@@ -136,7 +146,7 @@ def test_a_chat_that_is_killed_leaves_nothing_running(
 ) -> None:
     command = plm_edge("chat", str(endless), "--device", NAME, "-t", "1", "--ctx", "4096")
     with Terminal(command, environment) as terminal:
-        terminal.expect(">")
+        terminal.expect(PROMPT)
         assert len(servers_in(kitchen)) == 1
         terminal.process.send_signal(signal.SIGKILL)
 
@@ -151,7 +161,8 @@ def test_serve_forwards_the_devices_port_and_stops_with_the_command(
     with serving(scripted, environment, *flags) as running:
         body = {"messages": [{"role": "user", "content": "hi"}], "model": "x"}
         url = f"{running.base_url}/chat/completions"
-        assert httpx2.post(url, json=body, trust_env=False).status_code == 401
+        refused = httpx2.post(url, json=body, trust_env=False, timeout=60)
+        assert refused.status_code == 401
         keys = {"Authorization": "Bearer secret"}
         reply = httpx2.post(url, json=body, headers=keys, trust_env=False, timeout=60).json()
         assert reply["choices"][0]["message"]["content"] == "One two three"

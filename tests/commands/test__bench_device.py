@@ -137,10 +137,11 @@ def test_over_a_real_wire_with_sensors(
     monkeypatch.setattr(far, "LOOK_SECONDS", 0.1)
     add_with_sensors(own_folders, sshd, model.parent / "far 'folder' $HOME")
     results = model.parent / "r.jsonl"
-    words = ("--depth", "0", "--prompt", "0", "--gen", "500", "--repeats", "2")
+    # Half a second, for several looks: the tiny model writes 4000 tokens a second.
+    words = ("--depth", "0", "--prompt", "0", "--gen", "2000", "--repeats", "2")
     done = run(model, "--device", "kitchen", *words, "--threads", "1", "--results", results)
     assert done.exit_code == 0, done.stderr
-    for word in ("device kitchen", "5.00 W", "41 °C", "generation 500"):
+    for word in ("device kitchen", "5.00 W", "41 °C", "generation 2000"):
         assert word in done.stdout
     row = json.loads(results.read_text(encoding="utf-8").splitlines()[0])
     assert (row["temperature_celsius"], row["device"]["throttled_runs"]) == (41.0, 0)

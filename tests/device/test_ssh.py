@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -301,19 +302,25 @@ def test_a_name_nobody_knows_is_told() -> None:
         SshTransport("kitchen", address, "/tmp").run(["true"])
 
 
-def test_failures_leave_no_socket_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+@pytest.fixture
+def short_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where temporary files go; a socket's path has 107 bytes, and pytest's own are nearly that."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        yield Path(folder)
+
+
+def test_failures_leave_no_socket_folder(short_folder: Path) -> None:
     with pytest.raises(DeviceError):
         SshTransport("kitchen", SshAddress("127.0.0.1", "pi", free_port()), "/tmp").run(["true"])
 
-    assert list(tmp_path.iterdir()) == []
+    assert list(short_folder.iterdir()) == []
 
 
 def test_folders_left_by_killed_processes_are_swept_away(
-    kitchen: SshTransport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_folder: Path, kitchen: SshTransport
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    old, young, used = (tmp_path / f"plm-edge-ssh-{name}" for name in ("old", "young", "used"))
+    old, young, used = (short_folder / f"plm-edge-ssh-{name}" for name in ("old", "young", "used"))
     for folder in (old, young, used):
         folder.mkdir()
     (used / "wire").touch()

@@ -17,6 +17,14 @@ __all__ = ["engine", "stock_engine"]
 # Small matrices: BLAS threads would only wait for each other, for minutes on a busy machine.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+# What a terminal or a CI service says about output, and a proxy for what is on this machine, would
+# reach the programs that tests run.
+for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS"):
+    os.environ.pop(name, None)
+for name in ("no_proxy", "NO_PROXY"):
+    os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
+os.umask(0o022)
+
 # A shell starts its background jobs with Ctrl-C ignored, and what ignores it here ignores it in the
 # programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -104,17 +104,24 @@ def test_push_sends_once_and_pull_brings_it_back(
 
 
 @pytest.fixture
-def slow_sftp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """sftp at 10 MB/s: slow enough to be watched."""
-    script = tmp_path / "bin" / "sftp"
-    script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec {shutil.which("sftp")} -l 80000 "$@"\n')
-    script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """rsync and sftp at 4 MB/s as long as this file exists: far from over when they are cut."""
+    flag = tmp_path / "bin" / "slow"
+    flag.parent.mkdir()
+    flag.touch()
+    for name, limit in (("sftp", "-l 32000"), ("rsync", "--bwlimit=4000")):
+        if real := shutil.which(name):
+            script = flag.with_name(name)
+            line = f'[ ! -e "{flag}" ] || set -- {limit} "$@"; exec {real} "$@"'
+            script.write_text(f"#!/bin/sh\n{line}\n")
+            script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{flag.parent}:{os.environ['PATH']}")
+    return flag
 
 
-@pytest.mark.usefixtures("slow_sftp")
-def test_a_push_cut_half_way_goes_on(pushing: SshTransport, model: Path, sshd: Sshd) -> None:
+def test_a_push_cut_half_way_goes_on(
+    pushing: SshTransport, model: Path, sshd: Sshd, slow: Path
+) -> None:
     far = pushing.path(model.name)
     model.chmod(0o444)  # as in a download cache
 
@@ -128,6 +135,7 @@ def test_a_push_cut_half_way_goes_on(pushing: SshTransport, model: Path, sshd: S
     assert not Path(far).exists()
     assert Path(far).with_name(f".{model.name}.part").stat().st_mode & 0o200
     pushing.close()
+    slow.unlink()
 
     resumed = pushing.push(model, far)
 

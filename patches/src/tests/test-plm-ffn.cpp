@@ -311,27 +311,61 @@ void test_down(tally & t, ggml_type type, shape s, live_set live, int64_t n_toke
     t.report(name, error_of(r.run(node, n_threads), want), scale < 1.0f ? 2e-3 : tolerance_of(type, 1e-5));
 }
 
-void test_mul_mat(tally & t, ggml_type type, int64_t k, int64_t n_rows, int64_t n_tokens, int n_threads) {
-    const std::string name = std::string("mul_mat ") + ggml_type_name(type) + " k=" + std::to_string(k) +
-                             " rows=" + std::to_string(n_rows) + " tokens=" + std::to_string(n_tokens) +
-                             " threads=" + std::to_string(n_threads);
-    if (!t.wants(name)) {
-        return;
-    }
-    floats w_f32(k * n_rows);
-    floats x(k * n_tokens);
-    std::generate(w_f32.begin(), w_f32.end(), normal);
-    std::generate(x.begin(), x.end(), normal);
-    const weights w(type, w_f32, k);
-    const doubles want = matmul(w.values, rounded_input(type, x, k), k);
+// weights and activations of a product: any, or all as low or as high as their type goes
+enum extreme { NOT_EXTREME, LOWEST, HIGHEST };
 
-    runner        r;
-    ggml_tensor * node =
-        ggml_plm_mul_mat(r.ctx, r.add(type, k, n_rows, w.data.data()), r.add(GGML_TYPE_F32, k, n_tokens, x.data()));
-    t.report(name, error_of(r.run(node, n_threads), want), dot_tolerance(type, 5e-6));
+// a product of weights with activations, and what it must give
+struct product {
+    ggml_type type;
+    int64_t   k;
+    int64_t   n_rows;
+    int64_t   n_tokens;
+    extreme   values = NOT_EXTREME;
+
+    std::string name(const char * kind, int n_threads) const {
+        static const char * const suffix[] = { "", " lowest", " highest" };
+        return std::string(kind) + " " + ggml_type_name(type) + " k=" + std::to_string(k) +
+               " rows=" + std::to_string(n_rows) + " tokens=" + std::to_string(n_tokens) +
+               " threads=" + std::to_string(n_threads) + suffix[values];
+    }
+
+    // one of 32 weights is the one that all others are measured by
+    float weight(size_t i) const {
+        return values == NOT_EXTREME ? normal() : values == LOWEST || i % 32 == 0 ? -1.0f : 0.93f;
+    }
+
+    // runs what `node` makes of the activations
+    void check(tally &                                                                        t,
+               const std::string &                                                            name,
+               int                                                                            n_threads,
+               const std::function<ggml_tensor *(runner &, const weights &, ggml_tensor *)> & node) const {
+        floats w_f32(k * n_rows);
+        floats x(k * n_tokens);
+        for (size_t i = 0; i < w_f32.size(); i++) {
+            w_f32[i] = weight(i);
+        }
+        for (float & v : x) {
+            v = values == NOT_EXTREME ? normal() : values == LOWEST ? 1.0f : -1.0f;
+        }
+        const weights w(type, w_f32, k);
+        const doubles want = matmul(w.values, rounded_input(type, x, k), k);
+
+        runner        r;
+        ggml_tensor * out = node(r, w, r.add(GGML_TYPE_F32, k, n_tokens, x.data()));
+        t.report(name, error_of(r.run(out, n_threads), want), dot_tolerance(type, 5e-6));
+    }
+};
+
+void test_mul_mat(tally & t, const product & p, int n_threads) {
+    const std::string name = p.name("mul_mat", n_threads);
+    if (t.wants(name)) {
+        p.check(t, name, n_threads, [&](runner & r, const weights & w, ggml_tensor * x) {
+            return ggml_plm_mul_mat(r.ctx, r.add(p.type, p.k, p.n_rows, w.data.data()), x);
+        });
+    }
 }
 
-// ggml's own product with weights rearranged at load, which the kernels in plm/ carry out on some CPUs
+// where ggml's own product keeps weights rearranged at load, which the kernels in plm/ carry out on some CPUs
 ggml_backend_buffer_type_t repack_buffer_type() {
     const auto get = (ggml_backend_dev_get_extra_bufts_t) plm_backend().address("ggml_backend_dev_get_extra_bufts");
     ggml_backend_buffer_type_t * types = get ? get(ggml_backend_get_device(plm_backend().backend)) : nullptr;
@@ -343,32 +377,41 @@ ggml_backend_buffer_type_t repack_buffer_type() {
     return nullptr;
 }
 
-void test_repacked(tally & t, ggml_type type, int64_t k, int64_t n_rows, int64_t n_tokens, int n_threads) {
-    const std::string name = std::string("repacked ") + ggml_type_name(type) + " k=" + std::to_string(k) +
-                             " rows=" + std::to_string(n_rows) + " tokens=" + std::to_string(n_tokens) +
-                             " threads=" + std::to_string(n_threads);
+void test_repacked(tally & t, const product & p, int n_threads) {
+    const std::string          name        = p.name("repacked", n_threads);
     ggml_backend_buffer_type_t buffer_type = repack_buffer_type();
     if (!t.wants(name) || !buffer_type) {
         return;
     }
-    floats w_f32(k * n_rows);
-    floats x(k * n_tokens);
-    std::generate(w_f32.begin(), w_f32.end(), normal);
-    std::generate(x.begin(), x.end(), normal);
-    const weights w(type, w_f32, k);
-    const doubles want = matmul(w.values, rounded_input(type, x, k), k);
-
     ggml_context *        ctx    = ggml_init({ ggml_tensor_overhead(), nullptr, true });
-    ggml_tensor *         rows   = ggml_new_tensor_2d(ctx, type, k, n_rows);
+    ggml_tensor *         rows   = ggml_new_tensor_2d(ctx, p.type, p.k, p.n_rows);
     ggml_backend_buffer_t buffer = ggml_backend_alloc_ctx_tensors_from_buft(ctx, buffer_type);
     if (rows->extra) {  // else this CPU has no rearranged form of the type
-        ggml_backend_tensor_set(rows, w.data.data(), 0, w.data.size());
-        runner        r;
-        ggml_tensor * node = ggml_mul_mat(r.ctx, rows, r.add(GGML_TYPE_F32, k, n_tokens, x.data()));
-        t.report(name, error_of(r.run(node, n_threads), want), 5e-6);
+        p.check(t, name, n_threads, [&](runner & r, const weights & w, ggml_tensor * x) {
+            ggml_backend_tensor_set(rows, w.data.data(), 0, w.data.size());
+            return ggml_mul_mat(r.ctx, rows, x);
+        });
     }
     ggml_backend_buffer_free(buffer);
     ggml_free(ctx);
+}
+
+// numbers of rows that fill a pass over rearranged rows, or part of one, or none; numbers of tokens around its four
+void test_all_repacked(tally & t, ggml_type type, int n_threads) {
+    const int64_t block = ggml_blck_size(type);
+    for (const int64_t n_rows : { 4, 8, 16, 24, 48, 136 }) {
+        test_repacked(t, { type, block, n_rows, 1 }, n_threads);
+        test_repacked(t, { type, 2048, n_rows, 4 }, n_threads);
+        test_repacked(t, { type, 8192, n_rows, 1 }, n_threads);
+    }
+    for (int64_t n = 1; n <= 9; n++) {
+        test_repacked(t, { type, 3 * block, 48, n }, n_threads);
+    }
+    test_repacked(t, { type, 4096, 16, 38 }, n_threads);
+    for (const extreme values : { LOWEST, HIGHEST }) {
+        test_repacked(t, { type, 2048, 48, 1, values }, n_threads);
+        test_repacked(t, { type, 2048, 48, 5, values }, n_threads);
+    }
 }
 
 // two runs with as many threads must agree to the last bit
@@ -422,9 +465,9 @@ int main(int argc, char ** argv) {
                 }
             }
             for (const int64_t n : { 1, 2, 7, 8, 9, 14, 33, 100 }) {
-                test_mul_mat(t, type, block, 1, n, n_threads);
-                test_mul_mat(t, type, 3 * block, 45, n, n_threads);
-                test_mul_mat(t, type, 2048, 131, n, n_threads);
+                test_mul_mat(t, { type, block, 1, n }, n_threads);
+                test_mul_mat(t, { type, 3 * block, 45, n }, n_threads);
+                test_mul_mat(t, { type, 2048, 131, n }, n_threads);
             }
             for (const int64_t n : tokens) {
                 test_ffn(t, type, type, normal_shape, LIVE_TENTH, n, n_threads);
@@ -439,11 +482,7 @@ int main(int argc, char ** argv) {
     }
     for (const ggml_type type : { GGML_TYPE_Q4_0, GGML_TYPE_Q6_K }) {
         for (const int n_threads : { 1, 2 }) {
-            for (const int64_t n_rows : { 8, 24, 136 }) {
-                test_repacked(t, type, 256, n_rows, 1, n_threads);
-                test_repacked(t, type, 2048, n_rows, 3, n_threads);
-                test_repacked(t, type, 8192, n_rows, 1, n_threads);
-            }
+            test_all_repacked(t, type, n_threads);
         }
     }
     // the mix of a Q4_K_M file

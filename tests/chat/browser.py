@@ -93,7 +93,7 @@ class Browser:
         return str(found[ELEMENT])
 
     def _wait_for_driver(self) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while time.monotonic() < end:
             try:
                 if self._call("GET", "/status")["ready"]:

@@ -56,7 +56,7 @@ def serving(file: Path, environment: Mapping[str, str], *flags: str) -> Iterator
     finally:
         process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
+            process.wait(120)
         process.kill()
         process.wait()
         assert process.stdout is not None

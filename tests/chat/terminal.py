@@ -40,7 +40,7 @@ class Terminal:
         self._raw = b""
         self._seen = 0
 
-    def expect(self, text: str, seconds: float = 120) -> str:
+    def expect(self, text: str, seconds: float = 600) -> str:
         """Wait until `text` shows after what was expected before; returns what led up to it."""
         end = time.monotonic() + seconds
         while True:
@@ -64,7 +64,7 @@ class Terminal:
         """Everything shown so far, without colours and cursor movements."""
         return _ESCAPES.sub("", self._raw.decode("utf-8", "replace")).replace("\r", "")
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 120) -> int:
         """The exit status, once the program has ended by itself."""
         end = time.monotonic() + seconds
         # What it still says must be taken from it: the terminal holds little.

@@ -68,7 +68,7 @@ def run(*words: str, environment: Mapping[str, str]) -> subprocess.CompletedProc
         text=True,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=600,
     )
 
 

@@ -23,7 +23,7 @@ def ids_of_engine(lib_dir: Path, place: Path, jobs: Sequence[Job]) -> list[list[
     path.write_text(json.dumps(jobs), encoding="utf-8")
     environment = {**os.environ, "LLAMA_CPP_LIB_PATH": str(lib_dir)}
     command = [sys.executable, __file__, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     found: list[list[list[int]]] = json.loads(done.stdout)
     return found

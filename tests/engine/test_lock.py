@@ -43,7 +43,7 @@ def test_a_child_that_inherited_the_lock_keeps_it(tmp_path: Path) -> None:
     with locked(path, lambda: None) as handle:
         child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=(handle,))
     assert is_locked(path)
-    child.communicate(b"\n", timeout=60)
+    child.communicate(b"\n", timeout=120)
     assert not is_locked(path)
 
 

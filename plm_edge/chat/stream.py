@@ -25,7 +25,10 @@ class EventStream:
 
     def __init__(self, client: httpx2.Client, path: str, body: dict[str, Any]) -> None:
         self._client = client
-        self._request = client.build_request("POST", path, json={**body, "stream": True})
+        # Nothing comes until the prompt is read, and a slow device reads a long one for minutes.
+        patient = httpx2.Timeout(client.timeout.connect, read=None)
+        body = {**body, "stream": True}
+        self._request = client.build_request("POST", path, json=body, timeout=patient)
         self._events: queue.Queue[Any] = queue.Queue()
         self._socket: socket.socket | None = None
         self._is_closed = threading.Event()

@@ -20,12 +20,16 @@ def read_request(wire: socket.socket) -> None:
     """Take the whole request: closing with a byte of it unread would reset the connection."""
     got = b""
     while b"\r\n\r\n" not in got:
-        got += wire.recv(1 << 16)
+        came = wire.recv(1 << 16)
+        assert came, "the client hung up"
+        got += came
     head, body = got.split(b"\r\n\r\n", 1)
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
     left = int(fields[b"content-length"]) - len(body)
     while left > 0:
-        left -= len(wire.recv(left))
+        came = wire.recv(left)
+        assert came, "the client hung up"
+        left -= len(came)
 
 
 @pytest.fixture
@@ -87,6 +91,25 @@ def test_a_stop_is_heard_while_nothing_comes(serve: Serve) -> None:
     stream.close()
 
     assert gone.wait(60)
+
+
+def test_the_first_event_may_take_its_time(serve: Serve) -> None:
+    is_read = threading.Event()
+
+    def read_for_long(wire: socket.socket) -> None:
+        assert is_read.wait(60)
+        wire.sendall(HEAD + b'data: {"n": 1}\n\n')
+
+    client = serve(read_for_long)
+    client.timeout = httpx2.Timeout(60, read=0.1)
+    stream = EventStream(client, "/x", {})
+    started = time.monotonic()
+
+    assert stream.next(lambda: time.monotonic() - started > 0.5) is None
+    is_read.set()
+
+    assert stream.next() == {"n": 1}
+    stream.close()
 
 
 def test_a_connection_that_breaks_is_raised(serve: Serve) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from plm_edge import paths, resources
 from tests.engine_fixtures import engine, stock_engine
@@ -24,6 +25,16 @@ for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "PY_COLORS", "GITHUB
 for name in ("no_proxy", "NO_PROXY"):
     os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))
 os.umask(0o022)
+
+# Made-up examples are the same in every run, and none is too slow for a slow machine.
+settings.register_profile(
+    "everywhere",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("everywhere")
 
 # A shell starts its background jobs with Ctrl-C ignored, and what ignores it here ignores it in the
 # programs that tests interrupt.

@@ -97,9 +97,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
             inspection.inspect(path)
 
 
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_damage_is_read_or_refused(gguf: Path, data: st.DataObject) -> None:
     content = bytearray(gguf.read_bytes())

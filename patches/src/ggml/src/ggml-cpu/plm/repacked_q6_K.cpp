@@ -49,10 +49,12 @@ struct columns_q6_K {
     }
 };
 
-// f(0, s[0]) .. f(3, s[3]) with the scales of rows 4 * i + lane
-template <class body> __attribute__((always_inline)) inline void each_scale(int8x16_t scales, body && f) {
-    const int16x8_t low  = vmovl_s8(vget_low_s8(scales));
-    const int16x8_t high = vmovl_high_s8(scales);
+// f(0, s[0]) .. f(3, s[3]) with the differences of two scales of rows 4 * i + lane. Dot products go on from one group of
+// 16 columns to the next, which saves setting them to zero: the sum of (what a group adds) * (its scale) is the sum of
+// (what all groups up to it add) * (its scale - the next one's). What overflows on the way comes back: the end fits.
+template <class body> __attribute__((always_inline)) inline void each_step(int8x16_t s, int8x16_t next, body && f) {
+    const int16x8_t low  = vsubl_s8(vget_low_s8(s), vget_low_s8(next));
+    const int16x8_t high = vsubl_high_s8(s, next);
     f(0, vmovl_s16(vget_low_s16(low)));
     f(1, vmovl_high_s16(low));
     f(2, vmovl_s16(vget_low_s16(high)));
@@ -74,17 +76,17 @@ void rows_by_token(const rows_q6_K * w, int64_t nb, const block_q8_K * x, float 
         const uint8_t * p = (const uint8_t *) w->quarters;
         const uint8_t * a = (const uint8_t *) x->qs;
         int32x4_t       sum[4];
-        unroll<4>([&](auto i) { sum[i] = vdupq_n_s32(0); });
-        for (int quarter = 0; quarter < 4; quarter++) {
+        int32x4_t       dot[4];
+        unroll<4>([&](auto i) { dot[i] = sum[i] = vdupq_n_s32(0); });
+        unroll<4>([&](auto quarter) {
             const int8x16x4_t scales = vld1q_s8_x4((const int8_t *) p);
+            const int8x16_t after = quarter < 3 ? vld1q_s8((const int8_t *) p + sizeof(w->quarters[0])) : vdupq_n_s8(0);
             pass(p, sizeof(scales));
             const int8x16x4_t in = vld1q_s8_x4((const int8_t *) a);
             pass(a, sizeof(in));
             unroll<4>([&](auto g) {
                 uint8x16x4_t q[3];
                 const auto   byte = [&](int i) { return q[i / 4].val[i % 4]; };
-                int32x4_t    dot[4];
-                unroll<4>([&](auto i) { dot[i] = vdupq_n_s32(0); });
                 unroll<4>([&](auto c) {
                     if constexpr (c < 3) {
                         q[c] = vld1q_u8_x4(p);
@@ -96,12 +98,13 @@ void rows_by_token(const rows_q6_K * w, int64_t nb, const block_q8_K * x, float 
                         settle(dot[i]);
                     });
                 });
-                each_scale(scales.val[g], [&](int i, int32x4_t s) {
+                const auto add = [&](int i, int32x4_t s) {
                     sum[i] = vmlaq_s32(sum[i], dot[i], s);
                     settle(sum[i]);
-                });
+                };
+                each_step(scales.val[g], g < 3 ? scales.val[(g + 1) % 4] : after, add);
             });
-        }
+        });
         unroll<4>([&](auto i) { add_scaled(y + 4 * i, sum[i], vmulq_n_f32(load_halfs(w->d + 4 * i), x->d)); });
     }
 }
@@ -109,7 +112,7 @@ void rows_by_token(const rows_q6_K * w, int64_t nb, const block_q8_K * x, float 
 // one block of 16 rows as products of many tokens want it: 8 rows after the other, scales and weights in their turn
 struct unpacked {
     struct {
-        int32x4_t scales[2];
+        int32x4_t steps[2];
         int8x16_t weights[2][4];
     } columns[2][16];
 
@@ -121,8 +124,9 @@ struct unpacked {
                 const columns_q6_K v(vld1q_u8_x3(w.quarters[c / 4].qs[c % 4][i][0]));
                 unroll<4>([&](auto r) { columns[r / 2][c].weights[r % 2][i] = v.rows[r]; });
             }
-            each_scale(vld1q_s8(w.quarters[c / 4].scales[c % 4]),
-                       [&](int r, int32x4_t s) { columns[r / 2][c].scales[r % 2] = s; });
+            const int8x16_t next = c < 15 ? vld1q_s8(w.quarters[(c + 1) / 4].scales[(c + 1) % 4]) : vdupq_n_s8(0);
+            each_step(vld1q_s8(w.quarters[c / 4].scales[c % 4]), next,
+                      [&](int r, int32x4_t s) { columns[r / 2][c].steps[r % 2] = s; });
         }
         unroll<4>([&](auto i) { d[i] = load_halfs(w.d + 4 * i); });
     }
@@ -133,22 +137,20 @@ void rows_by_tokens(const unpacked & w, int half, const block_q8_Kx4 * x, float 
     const uint8_t * p = (const uint8_t *) w.columns[half];
     const uint8_t * a = (const uint8_t *) x->qs;
     int32x4_t       sum[4][2];
-    unroll<4>([&](auto t) { sum[t][0] = sum[t][1] = vdupq_n_s32(0); });
+    int32x4_t       dot[4][2];
+    unroll<4>([&](auto t) { sum[t][0] = sum[t][1] = dot[t][0] = dot[t][1] = vdupq_n_s32(0); });
     for (int c = 0; c < 16; c++) {
-        const int32x4_t scales[2] = { vld1q_s32((const int32_t *) p), vld1q_s32((const int32_t *) p + 4) };
-        pass(p, sizeof(scales));
+        const int32x4_t steps[2] = { vld1q_s32((const int32_t *) p), vld1q_s32((const int32_t *) p + 4) };
+        pass(p, sizeof(steps));
         const int8x16x4_t in = vld1q_s8_x4((const int8_t *) a);
         pass(a, sizeof(in));
         unroll<2>([&](auto r) {
             const int8x16x4_t v = vld1q_s8_x4((const int8_t *) p);
             pass(p, sizeof(v));
-            int32x4_t dot[4];
-            unroll<4>([&](auto t) { dot[t] = vdupq_n_s32(0); });
-            unroll<4>([&](auto i) {
-                unroll<4>([&](auto t) { dot[t] = vdotq_laneq_s32(dot[t], v.val[i], in.val[i], decltype(t)::value); });
-            });
             unroll<4>([&](auto t) {
-                sum[t][r] = vmlaq_s32(sum[t][r], dot[t], scales[r]);
+                unroll<4>(
+                    [&](auto i) { dot[t][r] = vdotq_laneq_s32(dot[t][r], v.val[i], in.val[i], decltype(t)::value); });
+                sum[t][r] = vmlaq_s32(sum[t][r], dot[t][r], steps[r]);
                 settle(sum[t][r]);
             });
         });

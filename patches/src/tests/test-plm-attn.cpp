@@ -178,6 +178,7 @@ struct attn_case {
                  name_of(hidden), (int) rank, (int) rope, (int) nope, (int) v, (int) n_head, (int) n_kv, (int) n_tps,
                  (int) n_stream,
                  magnitude < 1e-4f ? " denormal" :
+                 magnitude > 1e3f  ? " large" :
                  outlier > 1.0f    ? " outlier" :
                  sharpness > 1.0f  ? " sharp" :
                                      "",
@@ -401,6 +402,10 @@ void test_attention() {
         each(with([&](attn_case & c) { c.outlier = 50.0f, c.n_tps = n_tps, c.n_kv = 500; }));
     }
     each(with([&](attn_case & c) { c.n_tps = 300, c.n_kv = 1100; }));
+    for (int64_t n_tps : { 1, 3 }) {
+        // beyond what halfs can add up
+        each(with([&](attn_case & c) { c.magnitude = 1e4f, c.n_tps = n_tps, c.n_kv = 300; }));
+    }
     test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.n_tps = 90, c.limit = limit_of(c); }));
     test_latent_attn(with([&](attn_case & c) { c.magnitude = 3e-6f, c.limit = limit_of(c); }));
     test_latent_attn(with([&](attn_case & c) {

@@ -120,9 +120,7 @@ void to_fixed(const float * x, int64_t n, fixed_block * y) {
 }
 
 int8x16x2_t weights_of(const block_q8_0 & b) {
-    return {
-        { vld1q_s8(b.qs), vld1q_s8(b.qs + 16) }
-    };
+    return vld1q_s8_x2(b.qs);
 }
 
 int8x16x2_t weights_of(const block_q4_0 & b) {
@@ -139,23 +137,32 @@ int32x4_t sum_each(const int32x4_t * v) {
     return vpaddq_s32(vpaddq_s32(v[0], v[1]), vpaddq_s32(v[2], v[3]));
 }
 
-template <class block> void dot_4_rows(const char * rows, size_t stride, int64_t n, const fixed_block * x, float * y) {
-    float32x4_t sum = vdupq_n_f32(0.0f);
+// ROWS rows of one block after the other, so that the rows share what is loaded of x
+template <int ROWS, class block>
+void dot_some_rows(const char * rows, size_t stride, int64_t n, const fixed_block * x, float * y) {
+    float32x4_t sum[ROWS / 4];
+    unroll<ROWS / 4>([&](auto i) { sum[i] = vdupq_n_f32(0.0f); });
     for (int64_t i = 0; i < n / 32; i++, x++, rows += sizeof(block)) {
-        const int8x16_t hi[2] = { vld1q_s8(x->hi), vld1q_s8(x->hi + 16) };
-        const int8x16_t lo[2] = { vld1q_s8(x->lo), vld1q_s8(x->lo + 16) };
-        float16x4_t     d     = vdup_n_f16(0);
-        int32x4_t       dot[4];
-        unroll<4>([&](auto r) {
-            const block &     b = *(const block *) (rows + r * stride);
-            const int8x16x2_t w = weights_of(b);
-            const int32x4_t   h = vdotq_s32(vdotq_s32(vdupq_n_s32(0), w.val[0], hi[0]), w.val[1], hi[1]);
-            dot[r]              = vdotq_s32(vdotq_s32(vshlq_n_s32(h, 8), w.val[0], lo[0]), w.val[1], lo[1]);
-            d                   = vld1_lane_f16((const float16_t *) &b.d, d, decltype(r)::value);
+        const int8x16x4_t v   = vld1q_s8_x4(x->hi);  // hi[32], lo[32]
+        const block *     at  = (const block *) rows;
+        const auto *      dat = (const float16_t *) &at->d;
+        asm("" : "+r"(dat));  // two pointers that walk cost less than one and its differences
+        unroll<ROWS / 4>([&](auto four) {
+            float16x4_t d = vdup_n_f16(0);
+            int32x4_t   dot[4];
+            unroll<4>([&](auto r) {
+                const int8x16x2_t w = weights_of(*at);
+                const int32x4_t   h = vdotq_s32(vdotq_s32(vdupq_n_s32(0), w.val[0], v.val[0]), w.val[1], v.val[1]);
+                dot[r]              = vdotq_s32(vdotq_s32(vshlq_n_s32(h, 8), w.val[0], v.val[2]), w.val[1], v.val[3]);
+                d                   = vld1_lane_f16(dat, d, decltype(r)::value);
+                at                  = (const block *) ((const char *) at + stride);
+                dat                 = (const float16_t *) ((const char *) dat + stride);
+            });
+            const float32x4_t scale = vmulq_n_f32(vcvt_f32_f16(d), x->scale);
+            sum[four]               = vfmaq_f32(sum[four], vcvtq_f32_s32(sum_each(dot)), scale);
         });
-        sum = vfmaq_f32(sum, vcvtq_f32_s32(sum_each(dot)), vmulq_n_f32(vcvt_f32_f16(d), x->scale));
     }
-    vst1q_f32(y, sum);
+    unroll<ROWS / 4>([&](auto i) { vst1q_f32(y + 4 * i, sum[i]); });
 }
 
 template <class block> float dot_row(const char * row, int64_t n, const fixed_block * x) {
@@ -177,8 +184,11 @@ void dot_all_rows(const char * rows, size_t stride, int64_t n_rows, int64_t n, c
     fixed_block * fixed = (fixed_block *) tmp;
     to_fixed(x, n, fixed);
     int64_t r = 0;
+    for (; r + 8 <= n_rows; r += 8) {
+        dot_some_rows<8, block>(rows + r * stride, stride, n, fixed, y + r);
+    }
     for (; r + 4 <= n_rows; r += 4) {
-        dot_4_rows<block>(rows + r * stride, stride, n, fixed, y + r);
+        dot_some_rows<4, block>(rows + r * stride, stride, n, fixed, y + r);
     }
     for (; r < n_rows; r++) {
         y[r] = dot_row<block>(rows + r * stride, n, fixed);

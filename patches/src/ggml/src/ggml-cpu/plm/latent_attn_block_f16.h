@@ -1,14 +1,17 @@
 #pragma once
 
 // The block of latent_attn_block_f32.h in half precision, for ARM CPUs whose fp16 multiply-add has twice the
-// lanes of the float one. Sums stay short: SEG products for a score, ROWS for a value, then they are added to
-// floats. Queries and weights are scaled to a largest value of 1. Rows of halfs are read where they lie when a look
-// at their squares shows that no sum can overflow and nothing that counts is denormal, as for every normal latent;
-// other rows are copied and scaled by a power of two (exact).
+// lanes of the float one. Queries and weights are scaled to a largest value of 1. Rows of halfs are read where they lie
+// unless they are too small (of what is denormal too little is left) or too large: a look at their squares tells, or,
+// where the caller can go over them once more, a small sample and what the sums came to. Other rows are copied
+// and scaled by a power of two (exact). Scores of q8_0 rows can be had from the rows themselves, in integers.
 
 #include "head_matvec.h"
 #include "latent_attn_block_f32.h"
 #include "latent_attn_simd.h"
+#include "latent_attn_softmax_f16.h"
+#include "latent_attn_tile_f16.h"
+#include "latent_attn_tile_q8_0.h"
 
 #if defined(__aarch64__) && defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
 #    define PLM_BLOCK_F16
@@ -23,22 +26,25 @@
 namespace plm {
 
 struct block_f16 {
-    static constexpr int ROWS    = 64;
-    static constexpr int SEG     = 32;  // products of a score that are summed in fp16
-    static constexpr int QK_ROWS = 8;
-    static constexpr int PV_COLS = 8;
+    static constexpr int ROWS    = 128;
+    static constexpr int QK_ROWS = score_tile_f16::ROWS;
+    static constexpr int PV_COLS = value_tile_f16::COLS;
 
     int64_t           first_part;  // dimensions of the first part of a row, and of the second; multiples of 32
     int64_t           second_part;
     int64_t           width;
-    int64_t           value_pad;  // floats from column to column of o
-    float16_t *       c;          // [ROWS][width], copied rows
-    float16_t *       q;          // [groups][width][COLS]
-    float *           q_scale;    // [groups][COLS]
-    float *           row;        // one row in float
-    float *           row_scale;  // [ROWS]
-    const float16_t * rows;       // in c, or where they lie
+    int64_t           value_pad;            // floats from column to column of o
+    float16_t *       c;                    // [ROWS][width], copied rows
+    float16_t *       q;                    // [groups][width][COLS]
+    float *           q_scale;              // [groups][COLS]
+    float *           row;                  // one row in float
+    float *           row_scale;            // [ROWS]
+    const float16_t * rows;                 // in c, or where they lie
     int64_t           row_stride;
+    bool              is_q8_0 = false;      // scores are made of the quants as they are in the cache
+    const int8_t *    quants[ROWS];
+    bool              is_trusting = false;  // rows are taken for small enough to be read where they lie
+    float32x4_t       trouble     = {};     // not a number once a sum has overflowed
 
     static size_t scratch_bytes(int64_t first_part, int64_t second_part, int64_t n_col_pad) {
         const int64_t width = first_part + second_part;
@@ -57,7 +63,7 @@ struct block_f16 {
         row_scale  = row + width;
         rows       = c;
         row_stride = width;
-        memset(scratch, 0, (char *) (row_scale + ROWS) - (char *) scratch);
+        memset(q, 0, (char *) (row_scale + ROWS) - (char *) q);
     }
 
     //
@@ -66,24 +72,55 @@ struct block_f16 {
 
     // columns of one group: dimension d of column i is at queries[d * stride + i]
     void set_queries(int64_t group, const float * queries, int64_t stride) {
-        vf max[COL_VF] = {};
+        float32x4x4_t max;
+        unroll<4>([&](auto j) { max.val[j] = vdupq_n_f32(0.0f); });
         for (int64_t d = 0; d < width; d++) {
-            for (int j = 0; j < COL_VF; j++) {
-                const vf x = vf_load(queries + d * stride + j * VW);
-                max[j]     = vf_max(max[j], vf_max(x, -x));
-            }
+            const float32x4x4_t x = vld1q_f32_x4(queries + d * stride);
+            unroll<4>([&](auto j) { max.val[j] = vmaxq_f32(max.val[j], vabsq_f32(x.val[j])); });
         }
-        for (int j = 0; j < COL_VF; j++) {
-            vf_store(q_scale + group * COLS + j * VW, max[j]);
+#    if defined(PLM_TILE_Q8_0)
+        if (is_q8_0) {
+            set_int8_queries(group, queries, stride, max);
+            return;
         }
+#    endif
+        vst1q_f32_x4(q_scale + group * COLS, max);
+        const float32x4x4_t factor = inverse_of(1.0f, max);
         for (int64_t d = 0; d < width; d++) {
-            for (int j = 0; j < COL_VF; j++) {
-                const vf    x    = vf_load(queries + d * stride + j * VW);
-                const vf    unit = max[j] > vf_splat(1e-30f) ? x / max[j] : vf{};
-                float16_t * to   = q + (group * width + d) * COLS + j * VW;
-                vst1_f16(to, vcvt_f16_f32((float32x4_t) unit));
-            }
+            store_halfs(q + (group * width + d) * COLS, vld1q_f32_x4(queries + d * stride), factor);
         }
+    }
+
+    // a / b, 0 where b is next to nothing
+    static float32x4x4_t inverse_of(float a, float32x4x4_t b) {
+        float32x4x4_t y;
+        unroll<4>([&](auto j) {
+            const uint32x4_t is_there = vcgtq_f32(b.val[j], vdupq_n_f32(1e-30f));
+            y.val[j]                  = vbslq_f32(is_there, vdivq_f32(vdupq_n_f32(a), b.val[j]), vdupq_n_f32(0.0f));
+        });
+        return y;
+    }
+
+#    if defined(PLM_TILE_Q8_0)
+    void set_int8_queries(int64_t group, const float * queries, int64_t stride, float32x4x4_t max) {
+        const float32x4x4_t factor = inverse_of(QUERY_MOST, max);
+        unroll<4>([&](auto j) { max.val[j] = vmulq_n_f32(max.val[j], 1.0f / QUERY_MOST); });
+        vst1q_f32_x4(q_scale + group * COLS, max);
+        for (int64_t i = 0; i < width / QK8_0; i++) {
+            set_query_block(queries + i * QK8_0 * stride, stride, factor, int8_queries(group)[i]);
+        }
+    }
+
+    query_block_q8_0 * int8_queries(int64_t group) const {
+        static_assert(sizeof(query_block_q8_0) == QK8_0 * COLS * sizeof(float16_t), "it takes the place of halfs");
+        return (query_block_q8_0 *) q + group * (width / QK8_0);
+    }
+#    endif
+
+    static void store_halfs(float16_t * to, float32x4x4_t x, float32x4x4_t factor) {
+        unroll<4>([&](auto j) { x.val[j] = vmulq_f32(x.val[j], factor.val[j]); });
+        vst1q_f16(to, vcvt_high_f16_f32(vcvt_f16_f32(x.val[0]), x.val[1]));
+        vst1q_f16(to + 8, vcvt_high_f16_f32(vcvt_f16_f32(x.val[2]), x.val[3]));
     }
 
     //
@@ -104,7 +141,8 @@ struct block_f16 {
                     row_scale[r] = load_halfs((const uint16_t *) rows[r], width, to);
                     break;
                 case GGML_TYPE_Q8_0:
-                    row_scale[r] = load_q8_0((const block_q8_0 *) rows[r], width, to);
+                    quants[r]    = ((const block_q8_0 *) rows[r])->qs;
+                    row_scale[r] = load_q8_0((const block_q8_0 *) rows[r], is_q8_0 ? first_part : width, to);
                     break;
                 default:
                     row_to_f32(type, rows[r], 0, width, row);
@@ -127,7 +165,8 @@ struct block_f16 {
             }
         }
         for (int r = 0; r < n; r += QK_ROWS) {
-            if (!is_normal(from[r], stride, n - r < QK_ROWS ? n - r : QK_ROWS)) {
+            const bool will_do = is_trusting && is_large(from[r]);
+            if (!will_do && !is_normal(from[r], stride, n - r < QK_ROWS ? n - r : QK_ROWS)) {
                 return false;
             }
         }
@@ -157,6 +196,14 @@ struct block_f16 {
         return max >= 1.0f / 16 && max <= 32000.0f;
     }
 
+    // whether one of the first 32 values is above 1/128, by their squares too
+    static bool is_large(const float16_t * x) {
+        const float16x8x4_t v   = vld1q_f16_x4(x);
+        float16x8_t         sum = vmulq_f16(v.val[0], v.val[0]);
+        unroll<3>([&](auto i) { sum = vfmaq_f16(sum, v.val[i + 1], v.val[i + 1]); });
+        return (float) vmaxvq_f16(sum) >= 1.0f / 16;
+    }
+
     bool load_floats(const float * first, int64_t first_stride, const float * second, int64_t second_stride, int n) {
         use_copy();
         for (int r = 0; r < n; r++) {
@@ -176,11 +223,14 @@ struct block_f16 {
 
     // the power of two that brings max to 0.5 .. 1
     static float scale_of(float max) {
-        int exponent = 0;
-        if (max > 1e-30f) {
-            std::frexp(max, &exponent);
+        if (!(max > 1e-30f && max < 1e30f)) {
+            return 1.0f;
         }
-        return std::ldexp(1.0f, exponent);
+        uint32_t bits;
+        memcpy(&bits, &max, sizeof(bits));
+        bits = (bits & 0x7f800000) + (1 << 23);
+        memcpy(&max, &bits, sizeof(bits));
+        return max;
     }
 
     static float max_of(const float * x, int64_t n) {
@@ -223,21 +273,36 @@ struct block_f16 {
     }
 
     static float load_q8_0(const block_q8_0 * b, int64_t n, float16_t * to) {
-        float max = 0.0f;
+        uint16x8_t max = vdupq_n_u16(0);
         for (int64_t i = 0; i < n / QK8_0; i++) {
-            const float d = GGML_CPU_FP16_TO_FP32(b[i].d);
-            max           = d > max ? d : max;
+            max = vmaxq_u16(max, vld1q_dup_u16(&b[i].d));
         }
-        const float scale = scale_of(128.0f * max);
-        for (int64_t i = 0; i < n / QK8_0; i++) {
-            // the quants are exact in fp16, and as a fraction of 128 the product cannot overflow
-            const float16x8_t d = vdupq_n_f16((float16_t) (GGML_CPU_FP16_TO_FP32(b[i].d) * 128.0f / scale));
-            for (int j = 0; j < QK8_0; j += 8) {
-                const float16x8_t v = vcvtq_n_f16_s16(vmovl_s8(vld1_s8(b[i].qs + j)), 7);
-                vst1q_f16(to + i * QK8_0 + j, vmulq_f16(v, d));
+        const float largest = GGML_CPU_FP16_TO_FP32(vgetq_lane_u16(max, 0));
+        const float scale   = scale_of(128.0f * largest);
+        // the quants are exact in fp16, and as a fraction of 128 the product cannot overflow
+        if (128.0f / scale < 65504.0f) {
+            const float16x4_t factor = vdup_n_f16((float16_t) (128.0f / scale));
+            for (int64_t i = 0; i < n / QK8_0; i++, to += QK8_0) {
+                store_block(b[i], vmul_f16(vld1_dup_f16((const float16_t *) &b[i].d), factor), to);
+            }
+        } else {
+            for (int64_t i = 0; i < n / QK8_0; i++, to += QK8_0) {
+                store_block(b[i], vdup_n_f16((float16_t) (GGML_CPU_FP16_TO_FP32(b[i].d) * 128.0f / scale)), to);
             }
         }
         return scale;
+    }
+
+    static void store_block(const block_q8_0 & b, float16x4_t d, float16_t * to) {
+        const int8x16x2_t v = vld1q_s8_x2(b.qs);
+        float16x8x4_t     y;
+        unroll<2>([&](auto i) {
+            const float16x8_t low  = vcvtq_n_f16_s16(vmovl_s8(vget_low_s8(v.val[i])), 7);
+            const float16x8_t high = vcvtq_n_f16_s16(vmovl_high_s8(v.val[i]), 7);
+            y.val[2 * i]           = vmulq_lane_f16(low, d, 0);
+            y.val[2 * i + 1]       = vmulq_lane_f16(high, d, 0);
+        });
+        vst1q_f16_x4(to, y);
     }
 
     void announce(const char * const * /* rows */, int /* n */, int64_t /* bytes */) {}
@@ -247,61 +312,36 @@ struct block_f16 {
     //
 
     // s[row * s_stride + col]; rows past n, to a multiple of QK_ROWS, are written too and mean nothing
-    void scores(int64_t group, int n, float * s, int64_t s_stride) const {
+    void scores(int64_t group, int n, float * s, int64_t s_stride) {
+#    if defined(PLM_TILE_Q8_0)
+        if (is_q8_0) {
+            for (int r = 0; r < n; r += score_tile_q8_0::ROWS) {
+                score_quants(group, r, n, s + r * s_stride, s_stride);
+            }
+            return;
+        }
+#    endif
         for (int r = 0; r < n; r += QK_ROWS) {
-            const float16_t * tile[QK_ROWS];
-            for (int i = 0; i < QK_ROWS; i++) {
-                tile[i] = rows + (r + i < n ? r + i : n - 1) * row_stride;
-            }
-            float * y = s + r * s_stride;
-            for (int64_t d = 0; d < width; d += SEG) {
-                score_tile(tile, d, d + SEG < width ? d + SEG : width, q + group * width * COLS, y, s_stride);
-            }
-            unroll<QK_ROWS>([&](auto i) {
-                unroll<4>([&](auto j) {
-                    const float32x4_t scale = vmulq_n_f32(vld1q_f32(q_scale + group * COLS + 4 * j), row_scale[r + i]);
-                    vst1q_f32(y + i * s_stride + 4 * j, vmulq_f32(vld1q_f32(y + i * s_stride + 4 * j), scale));
-                });
-            });
+            score_rows(group, r, n, s + r * s_stride, s_stride);
         }
     }
 
-    // the products of dimensions begin to end; the first ones begin the sums in s
-    static void score_tile(const float16_t * const * rows,
-                           int64_t                   begin,
-                           int64_t                   end,
-                           const float16_t *         qs,
-                           float *                   s,
-                           int64_t                   s_stride) {
-        float16x8_t acc[QK_ROWS][2];
-        unroll<QK_ROWS>([&](auto r) { acc[r][0] = acc[r][1] = vdupq_n_f16(0); });
-        for (int64_t d = begin; d < end; d += 8) {
-            float16x8_t v[QK_ROWS];
-            unroll<QK_ROWS>([&](auto r) { v[r] = vld1q_f16(rows[r] + d); });
-            unroll<8>([&](auto lane) {
-                const float16x8_t q0 = vld1q_f16(qs + (d + lane) * COLS);
-                const float16x8_t q1 = vld1q_f16(qs + (d + lane) * COLS + 8);
-                unroll<QK_ROWS>([&](auto r) {
-                    acc[r][0] = vfmaq_laneq_f16(acc[r][0], q0, v[r], decltype(lane)::value);
-                    acc[r][1] = vfmaq_laneq_f16(acc[r][1], q1, v[r], decltype(lane)::value);
-                });
-            });
-        }
-        const auto sum = [&](auto r, auto j) {
-            return j % 2 == 0 ? vcvt_f32_f16(vget_low_f16(acc[r][j / 2])) : vcvt_high_f32_f16(acc[r][j / 2]);
-        };
-        if (begin == 0) {
-            unroll<QK_ROWS>(
-                [&](auto r) { unroll<4>([&](auto j) { vst1q_f32(s + r * s_stride + 4 * j, sum(r, j)); }); });
-        } else {
-            unroll<QK_ROWS>([&](auto r) {
-                unroll<4>([&](auto j) {
-                    float * y = s + r * s_stride + 4 * j;
-                    vst1q_f32(y, vaddq_f32(vld1q_f32(y), sum(r, j)));
-                });
-            });
-        }
+    __attribute__((noinline)) void score_rows(int64_t group, int first, int n, float * s, int64_t s_stride) {
+        score_tile_f16 tile;
+        unroll<QK_ROWS>([&](auto i) { tile.row[i] = rows + (first + i < n ? first + i : n - 1) * row_stride; });
+        tile.q = q + group * width * COLS;
+        tile.run(width, n - first < QK_ROWS ? n - first : QK_ROWS, q_scale + group * COLS, row_scale + first, s,
+                 s_stride, trouble);
     }
+
+#    if defined(PLM_TILE_Q8_0)
+    __attribute__((noinline)) void score_quants(int64_t group, int first, int n, float * s, int64_t s_stride) const {
+        score_tile_q8_0 tile;
+        unroll<score_tile_q8_0::ROWS>([&](auto i) { tile.row[i] = quants[first + i < n ? first + i : n - 1]; });
+        tile.q = int8_queries(group);
+        tile.run(width / QK8_0, q_scale + group * COLS, s, s_stride);
+    }
+#    endif
 
     //
     // values
@@ -309,18 +349,31 @@ struct block_f16 {
 
     // o {COLS, value_pad}
     void accumulate(const float * w, int n, const float * corr, float * o) const {
-        alignas(64) float16_t weights[ROWS][COLS];
+        alignas(64) float16_t weights[ROWS * COLS];
         alignas(64) float     scale[COLS];
         pack_weights(w, n, weights, scale);
-        for (int64_t d = 0; d < first_part; d += 16) {
+        add_values(n, weights, corr, scale, o);
+    }
+
+    // o = o * old_factor + values times weights * new_factor
+    __attribute__((noinline)) void add_values(int               n,
+                                              const float16_t * weights,
+                                              const float *     old_factor,
+                                              const float *     new_factor,
+                                              float *           o) const {
+        for (int64_t d = 0; d < first_part; d += value_tile_f16::DIMS) {
             for (int col = 0; col < COLS; col += PV_COLS) {
-                value_tile(rows + d, row_stride, n, &weights[0][col], scale + col, corr + col, o + col * value_pad + d,
-                           value_pad);
+                value_tile_f16 tile;
+                tile.row       = rows + d;
+                tile.row_bytes = row_stride * (int64_t) sizeof(float16_t);
+                tile.weight    = weights + col * n;
+                tile.run(n, old_factor + col, new_factor + col, o + col * value_pad + d, value_pad);
             }
         }
     }
 
-    void pack_weights(const float * w, int n, float16_t (*weights)[COLS], float * scale) const {
+    // {n, PV_COLS} twice, each column's largest 1
+    void pack_weights(const float * w, int n, float16_t * weights, float * scale) const {
         for (int j = 0; j < COLS; j += 4) {
             float32x4_t max = vdupq_n_f32(1e-30f);
             for (int r = 0; r < n; r++) {
@@ -328,56 +381,64 @@ struct block_f16 {
             }
             vst1q_f32(scale + j, max);
             const float32x4_t factor = vdivq_f32(vdupq_n_f32(1.0f), max);
+            float16_t *       to     = weights + j / PV_COLS * PV_COLS * n + j % PV_COLS;
             for (int r = 0; r < n; r++) {
                 const float32x4_t x = vmulq_n_f32(vld1q_f32(w + r * COLS + j), row_scale[r]);
-                vst1_f16(&weights[r][j], vcvt_f16_f32(vmulq_f32(x, factor)));
+                vst1_f16(to + r * PV_COLS, vcvt_f16_f32(vmulq_f32(x, factor)));
             }
         }
     }
 
-    static void value_tile(const float16_t * rows,
-                           int64_t           stride,
-                           int               n,
-                           const float16_t * weights,
-                           const float *     scale,
-                           const float *     corr,
-                           float *           o,
-                           int64_t           o_stride) {
-        float16x8_t acc[PV_COLS][2];
-        unroll<PV_COLS>([&](auto i) { acc[i][0] = acc[i][1] = vdupq_n_f16(0); });
-        const auto add = [&](int64_t r) {
-            const float16x8_t w  = vld1q_f16(weights + r * COLS);
-            const float16x8_t v0 = vld1q_f16(rows + r * stride);
-            const float16x8_t v1 = vld1q_f16(rows + r * stride + 8);
-            unroll<PV_COLS>([&](auto i) {
-                acc[i][0] = vfmaq_laneq_f16(acc[i][0], v0, w, decltype(i)::value);
-                acc[i][1] = vfmaq_laneq_f16(acc[i][1], v1, w, decltype(i)::value);
-            });
-        };
-        int r = 0;
-        for (; r + 4 <= n; r += 4) {
-            unroll<4>([&](auto i) { add(r + i); });
+    // the same where a column's largest is 1 already
+    static void pack_soft_weights(const float * w, int n, float16_t * weights) {
+        for (int r = 0; r < n; r++) {
+            const float32x4x4_t x = vld1q_f32_x4(w + r * COLS);
+            vst1q_f16(weights + r * PV_COLS, vcvt_high_f16_f32(vcvt_f16_f32(x.val[0]), x.val[1]));
+            vst1q_f16(weights + (n + r) * PV_COLS, vcvt_high_f16_f32(vcvt_f16_f32(x.val[2]), x.val[3]));
         }
-        for (; r < n; r++) {
-            add(r);
-        }
-        const float32x4_t old_factor[2] = { vld1q_f32(corr), vld1q_f32(corr + 4) };
-        const float32x4_t new_factor[2] = { vld1q_f32(scale), vld1q_f32(scale + 4) };
-        unroll<PV_COLS>([&](auto i) {
-            constexpr int lane = decltype(i)::value % 4;
-            float *       y    = o + i * o_stride;
-            float32x4_t   sum[4];
-            unroll<4>([&](auto j) {
-                const float16x8_t half = acc[i][j / 2];
-                const float32x4_t x    = j % 2 == 0 ? vcvt_f32_f16(vget_low_f16(half)) : vcvt_high_f32_f16(half);
-                const float32x4_t old  = vmulq_laneq_f32(vld1q_f32(y + 4 * j), old_factor[i / 4], lane);
-                sum[j]                 = vfmaq_laneq_f32(old, x, new_factor[i / 4], lane);
-            });
-            unroll<4>([&](auto j) { vst1q_f32(y + 4 * j, sum[j]); });
-        });
     }
 
-    void finish(float * /* o */) const {}
+    // running softmax and values in one: `state` is of the group of columns whose values are in o
+    void add_block(float * s, int n, const column_state & state, float * o) const {
+        alignas(64) float16_t weights[ROWS * COLS];
+        alignas(64) float     old_factor[COLS];
+        alignas(64) float     new_factor[COLS];
+        soften_f16(state, s, n, old_factor, new_factor);
+        if (rows != c) {
+            pack_soft_weights(s, n, weights);
+        } else {
+            alignas(64) float scale[COLS];
+            pack_weights(s, n, weights, scale);
+            for (int j = 0; j < COLS; j += VW) {
+                vf_store(new_factor + j, vf_load(new_factor + j) * vf_load(scale + j));
+            }
+        }
+        add_values(n, weights, old_factor, new_factor, o);
+    }
+
+    // what a column adds up to tells of an overflow on the way
+    void finish(const float * o) {
+        for (int64_t d = 0; d < COLS * value_pad; d += 16) {
+            const float32x4x4_t x = vld1q_f32_x4(o + d);
+            unroll<4>([&](auto j) { trouble = vfmaq_n_f32(trouble, x.val[j], 0.0f); });
+        }
+    }
+
+    // what all rows are going to be, before queries are set
+    void expect(ggml_type type) {
+#    if defined(PLM_TILE_Q8_0)
+        is_q8_0 = type == GGML_TYPE_Q8_0;
+#    else
+        GGML_UNUSED(type);
+#    endif
+    }
+
+    void trust(bool yes) {
+        is_trusting = yes;
+        trouble     = vdupq_n_f32(0.0f);
+    }
+
+    bool has_overflowed() const { return std::isnan(vaddvq_f32(trouble)); }
 };
 
 }  // namespace plm

@@ -70,7 +70,7 @@ struct decode_layout {
     }
 };
 
-constexpr int MAX_ROWS = 64;
+constexpr int MAX_ROWS = 128;
 
 struct row_block {
     int          n;
@@ -117,6 +117,7 @@ template <class block> struct decode {
     void  attend() const;
     void  list_rows(int64_t stream, range rows, int most, row_block & b) const;
     void  attend_rows(block & kernel, int64_t stream, range rows) const;
+    void  pass_over(block & kernel, int64_t stream, range rows) const;
 
     void finish() const;
     void merge(int64_t head, float * latent) const;
@@ -129,12 +130,13 @@ template <class block> struct decode {
 // rows that some token sees; says whether all tokens see all of them, with nothing to add
 template <class value>
 int32_t list_seen(const latent_problem & p, int64_t stream, value hidden, int32_t * list, int32_t & is_open) {
-    int32_t n       = 0;
-    int32_t special = 0;
+    int32_t       n       = 0;
+    int32_t       special = 0;
+    const value * first   = (const value *) p.mask_row(stream, 0);
     for (int64_t j = 0; j < p.n_kv; j++) {
-        int32_t seen  = 0;
-        int32_t other = 0;
-        for (int64_t t = 0; t < p.n_tps; t++) {
+        int32_t seen  = first[j] != hidden;
+        int32_t other = first[j] != value(0);
+        for (int64_t t = 1; t < p.n_tps; t++) {
             const value m = ((const value *) p.mask_row(stream, t))[j];
             seen |= m != hidden;
             other |= m != value(0);
@@ -156,6 +158,23 @@ template <class block> void decode<block>::list_visible(int64_t stream) const {
                             list_seen<float>(p, stream, -INFINITY, list, is_open(stream));
 }
 
+// y[i * stride] = factor * x[i]
+void spread(const float * x, int64_t n, float factor, float * y, int64_t stride) {
+    int64_t i = 0;
+#if defined(__aarch64__)
+    for (; i + 4 <= n; i += 4) {
+        const float32x4_t v = vmulq_n_f32(vld1q_f32(x + i), factor);
+        unroll<4>([&](auto lane) {
+            vst1q_lane_f32(y, v, decltype(lane)::value);
+            y += stride;
+        });
+    }
+#endif
+    for (; i < n; i++, y += stride) {
+        *y = factor * x[i];
+    }
+}
+
 // latent dimensions begin..end of one head's absorbed queries
 template <class block> void decode<block>::absorb(int64_t head, int64_t begin, int64_t end) const {
     float *             out = (float *) scratch();
@@ -166,9 +185,7 @@ template <class block> void decode<block>::absorb(int64_t head, int64_t begin, i
 
     for (int64_t t = 0; t < p.n_tokens; t++) {
         float * q = queries(t / p.n_tps) + t % p.n_tps * p.n_head + head;
-        for (int64_t d = begin; d < end; d++) {
-            q[d * at.n_col_pad] = p.scale * out[t * y.stride + d - begin];
-        }
+        spread(out + t * y.stride, end - begin, p.scale, q + begin * at.n_col_pad, at.n_col_pad);
     }
 }
 
@@ -264,7 +281,39 @@ template <class block> void decode<block>::list_rows(int64_t stream, range rows,
     }
 }
 
+// running softmax and values of the rows whose scores are in s
+template <class block> void add_block(block & kernel, float * s, int n, const column_state & state, float * o) {
+    alignas(64) float corr[COLS];
+    state.update(s, n, corr);
+    kernel.accumulate(s, n, corr, o);
+}
+
+// Almost always rows need no look beforehand; those that turn out to overflow are gone over once more.
+template <class block, class pass> void with_trust(block & /* kernel */, ggml_type /* rows */, pass && go_over) {
+    go_over();
+}
+
+#if defined(PLM_BLOCK_F16)
+void add_block(block_f16 & kernel, float * s, int n, const column_state & state, float * o) {
+    kernel.add_block(s, n, state, o);
+}
+
+template <class pass> void with_trust(block_f16 & kernel, ggml_type rows, pass && go_over) {
+    kernel.expect(rows);
+    kernel.trust(true);
+    go_over();
+    if (kernel.has_overflowed()) {
+        kernel.trust(false);
+        go_over();
+    }
+}
+#endif
+
 template <class block> void decode<block>::attend_rows(block & kernel, int64_t stream, range rows) const {
+    with_trust(kernel, p.cache->type, [&] { pass_over(kernel, stream, rows); });
+}
+
+template <class block> void decode<block>::pass_over(block & kernel, int64_t stream, range rows) const {
     static_assert(block::ROWS <= MAX_ROWS, "row_block is too small");
     float * partial = slot(stream + ith);
     for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {
@@ -295,14 +344,12 @@ template <class block> void decode<block>::attend_rows(block & kernel, int64_t s
             }
             float *           group = partial + g * at.group_floats();
             alignas(64) float s[block::ROWS * COLS];
-            alignas(64) float corr[COLS];
             kernel.scores(g, b.n, s, COLS);
             if (mask == mask_kind::mixed) {
                 add_mask(p, stream, g * COLS, at.n_col, b, s);
             }
             const column_state state = { group + COLS * at.rank_pad, group + COLS * (at.rank_pad + 1) };
-            state.update(s, b.n, corr);
-            kernel.accumulate(s, b.n, corr, group);
+            add_block(kernel, s, b.n, state, group);
         }
     }
     for (int64_t g = 0; g < at.n_col_pad / COLS; g++) {

@@ -119,12 +119,12 @@ void to_fixed(const float * x, int64_t n, fixed_block * y) {
     }
 }
 
-int8x16x2_t weights_of(const block_q8_0 & b) {
-    return vld1q_s8_x2(b.qs);
+int8x16x2_t weights_of(const int8_t * qs) {
+    return vld1q_s8_x2(qs);
 }
 
-int8x16x2_t weights_of(const block_q4_0 & b) {
-    const uint8x16_t v = vld1q_u8(b.qs);
+int8x16x2_t weights_of(const uint8_t * qs) {
+    const uint8x16_t v = vld1q_u8(qs);
     const int8x16_t  c = vdupq_n_s8(8);
     return {
         { vsubq_s8(vreinterpretq_s8_u8(vandq_u8(v, vdupq_n_u8(15))), c),
@@ -143,20 +143,21 @@ void dot_some_rows(const char * rows, size_t stride, int64_t n, const fixed_bloc
     float32x4_t sum[ROWS / 4];
     unroll<ROWS / 4>([&](auto i) { sum[i] = vdupq_n_f32(0.0f); });
     for (int64_t i = 0; i < n / 32; i++, x++, rows += sizeof(block)) {
-        const int8x16x4_t v   = vld1q_s8_x4(x->hi);  // hi[32], lo[32]
-        const block *     at  = (const block *) rows;
-        const auto *      dat = (const float16_t *) &at->d;
-        asm("" : "+r"(dat));  // two pointers that walk cost less than one and its differences
+        const int8x16x4_t v  = vld1q_s8_x4((const int8_t *) x);  // hi, then lo
+        const auto *      qs = ((const block *) rows)->qs;
+        const float16_t * ds = (const float16_t *) &((const block *) rows)->d;
         unroll<ROWS / 4>([&](auto four) {
+            // four rows after the other, and pointers that walk instead of differences from one
+            asm volatile("" : "+w"(sum[four > 0 ? four - 1 : 0]), "+r"(qs), "+r"(ds) : : "memory");
             float16x4_t d = vdup_n_f16(0);
             int32x4_t   dot[4];
             unroll<4>([&](auto r) {
-                const int8x16x2_t w = weights_of(*at);
+                const int8x16x2_t w = weights_of(qs);
                 const int32x4_t   h = vdotq_s32(vdotq_s32(vdupq_n_s32(0), w.val[0], v.val[0]), w.val[1], v.val[1]);
                 dot[r]              = vdotq_s32(vdotq_s32(vshlq_n_s32(h, 8), w.val[0], v.val[2]), w.val[1], v.val[3]);
-                d                   = vld1_lane_f16(dat, d, decltype(r)::value);
-                at                  = (const block *) ((const char *) at + stride);
-                dat                 = (const float16_t *) ((const char *) dat + stride);
+                d                   = vld1_lane_f16(ds, d, decltype(r)::value);
+                qs += stride;
+                ds = (const float16_t *) ((const char *) ds + stride);
             });
             const float32x4_t scale = vmulq_n_f32(vcvt_f32_f16(d), x->scale);
             sum[four]               = vfmaq_f32(sum[four], vcvtq_f32_s32(sum_each(dot)), scale);
@@ -169,7 +170,7 @@ template <class block> float dot_row(const char * row, int64_t n, const fixed_bl
     float sum = 0.0f;
     for (int64_t i = 0; i < n / 32; i++, x++, row += sizeof(block)) {
         const block &     b = *(const block *) row;
-        const int8x16x2_t w = weights_of(b);
+        const int8x16x2_t w = weights_of(b.qs);
         const int32x4_t   h =
             vdotq_s32(vdotq_s32(vdupq_n_s32(0), w.val[0], vld1q_s8(x->hi)), w.val[1], vld1q_s8(x->hi + 16));
         const int32x4_t v =
@@ -184,8 +185,8 @@ void dot_all_rows(const char * rows, size_t stride, int64_t n_rows, int64_t n, c
     fixed_block * fixed = (fixed_block *) tmp;
     to_fixed(x, n, fixed);
     int64_t r = 0;
-    for (; r + 8 <= n_rows; r += 8) {
-        dot_some_rows<8, block>(rows + r * stride, stride, n, fixed, y + r);
+    for (; r + 16 <= n_rows; r += 16) {
+        dot_some_rows<16, block>(rows + r * stride, stride, n, fixed, y + r);
     }
     for (; r + 4 <= n_rows; r += 4) {
         dot_some_rows<4, block>(rows + r * stride, stride, n, fixed, y + r);

@@ -31,12 +31,10 @@ static_assert(sizeof(rows_q4_0) == 8 * sizeof(block_q4_0), "rearranged rows take
 // blocks whose activations are prepared at a time
 constexpr int64_t KEPT = 64;
 
-// the activations of one block: what the + 8 of the lower nibbles adds is taken off by the sum's start
+// the activations of one block, their scale, and, as an integer, what takes off what the + 8 of the lower nibbles adds
 struct input {
-    int8_t  qs[QK8_0];
-    float   d;
-    int32_t offset;
-    int64_t unused;
+    int8_t      qs[QK8_0];
+    float32x2_t d_offset;
 };
 
 // the same for four tokens, whose values stay where they are
@@ -47,11 +45,12 @@ struct inputs {
 
 void prepare(const block_q8_0 * x, int64_t n, input * in) {
     for (int64_t b = 0; b < n; b++) {
-        const int8x16x2_t q     = vld1q_s8_x2(x[b].qs);
-        const int8x16_t   eight = vdupq_n_s8(-8);
+        const int8x16x2_t q           = vld1q_s8_x2(x[b].qs);
+        const int8x16_t   minus_eight = vdupq_n_s8(-8);
+        const int32x4_t   sums   = vdotq_s32(vdotq_s32(vdupq_n_s32(0), q.val[0], minus_eight), q.val[1], minus_eight);
+        const int32x2_t   offset = vdup_n_s32(vaddvq_s32(sums));
         vst1q_s8_x2(in[b].qs, q);
-        in[b].d      = GGML_CPU_FP16_TO_FP32(x[b].d);
-        in[b].offset = vaddvq_s32(vdotq_s32(vdotq_s32(vdupq_n_s32(0), q.val[0], eight), q.val[1], eight));
+        in[b].d_offset = vset_lane_f32(GGML_CPU_FP16_TO_FP32(x[b].d), vreinterpret_f32_s32(offset), 0);
     }
 }
 
@@ -84,7 +83,7 @@ template <int G> void rows_by_token(const rows_q4_0 * w, int64_t stride, int64_t
     });
     for (const input * end = x + n; x < end; x++) {
         const int8x16_t   in[2] = { vld1q_s8(x->qs), vld1q_s8(x->qs + 16) };
-        const float32x2_t kept  = vld1_f32(&x->d);
+        const float32x2_t kept  = x->d_offset;
         unroll<G>([&](auto g) {
             const float16x8_t d = vreinterpretq_f16_u16(vld1q_u16((const uint16_t *) group[g]));
             pass(group[g], sizeof(d));

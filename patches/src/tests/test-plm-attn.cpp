@@ -348,7 +348,7 @@ double limit_of(const attn_case & c) {
     if (c.outlier > 1.0f) {
         return fp16 ? 2e-1 : c.n_tps > 64 ? 3e-2 : c.cache == GGML_TYPE_Q8_0 ? 2e-2 : 5e-3;
     }
-    return (!fp16 ? 1.0 : c.n_tps > 64 ? 8.0 : 4.0) * (c.sharpness > 1.0f ? 1e-2 : 1e-3);
+    return (!fp16 ? 1.0 : c.n_tps > 64 ? 8.0 : 5.0) * (c.sharpness > 1.0f ? 1e-2 : 1e-3);
 }
 
 void test_attention() {

@@ -166,11 +166,10 @@ void rows_by_tokens(const rows_q4_0 *    w,
     });
 }
 
-rows_q4_0 together(const block_q4_0 * const * rows, int64_t b) {
+void fill(rows_q4_0 & out, const block_q4_0 * const * rows, int64_t b) {
     constexpr uint32_t low_nibbles = 0x0F0F0F0F;
     constexpr uint32_t eights      = 0x08080808;
 
-    rows_q4_0 out;
     for (int r = 0; r < 8; r++) {
         out.d[r] = rows[r][b].d;
     }
@@ -185,23 +184,12 @@ rows_q4_0 together(const block_q4_0 * const * rows, int64_t b) {
             memcpy(out.qs + 64 + 16 * i + 4 * p, &other, sizeof(other));
         }
     }
-    return out;
 }
 
 }  // namespace
 
 void repack_q4_0(int64_t k, int64_t n_rows, const void * src, void * dst) {
-    const int64_t nb  = k / QK4_0;
-    rows_q4_0 *   out = (rows_q4_0 *) dst;
-    for (int64_t r = 0; r < n_rows; r += 8) {
-        const block_q4_0 * rows[8];
-        for (int i = 0; i < 8; i++) {
-            rows[i] = (const block_q4_0 *) src + (r + i) * nb;
-        }
-        for (int64_t b = 0; b < nb; b++) {
-            *out++ = together(rows, b);
-        }
-    }
+    rearrange<REPACKED_ROWS_Q4_0>((const block_q4_0 *) src, k / QK4_0, n_rows, (rows_q4_0 *) dst, fill);
 }
 
 void gemv_q4_0(int64_t k, const void * w, const void * x, int64_t n_rows, float * y) {

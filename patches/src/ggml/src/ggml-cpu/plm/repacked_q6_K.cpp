@@ -193,17 +193,7 @@ void fill(rows_q6_K & out, const block_q6_K * const * rows, int64_t b) {
 }  // namespace
 
 void repack_q6_K(int64_t k, int64_t n_rows, const void * src, void * dst) {
-    const int64_t nb  = k / QK_K;
-    rows_q6_K *   out = (rows_q6_K *) dst;
-    for (int64_t r = 0; r < n_rows; r += 16) {
-        const block_q6_K * rows[16];
-        for (int i = 0; i < 16; i++) {
-            rows[i] = (const block_q6_K *) src + (r + i) * nb;
-        }
-        for (int64_t b = 0; b < nb; b++) {
-            fill(*out++, rows, b);
-        }
-    }
+    rearrange<REPACKED_ROWS_Q6_K>((const block_q6_K *) src, k / QK_K, n_rows, (rows_q6_K *) dst, fill);
 }
 
 void gemv_q6_K(int64_t k, const void * w, const void * x, int64_t n_rows, float * y) {

@@ -1,6 +1,7 @@
 #pragma once
 
-// Loads of loops over rearranged rows, and what keeps compilers to the order and the addressing they are written in.
+// How rows are rearranged, and loads of loops over them, with what keeps compilers to the order and the addressing they
+// are written in.
 
 #include <cstdint>
 #include <cstring>
@@ -23,6 +24,20 @@ template <class T> inline void settle(T & x) {
 inline void pass(const uint8_t *& p, int64_t bytes) {
     p += bytes;
     __asm__ volatile("" : "+r"(p));
+}
+
+// Blocks of N rows of nb blocks each, one after the other: fill(out, rows, b) writes block b of these rows as one.
+template <int N, class packed, class block, class filler>
+void rearrange(const block * src, int64_t nb, int64_t n_rows, packed * out, filler && fill) {
+    for (int64_t r = 0; r < n_rows; r += N) {
+        const block * rows[N];
+        for (int i = 0; i < N; i++) {
+            rows[i] = src + (r + i) * nb;
+        }
+        for (int64_t b = 0; b < nb; b++) {
+            fill(*out++, rows, b);
+        }
+    }
 }
 
 }  // namespace plm
